@@ -1,0 +1,65 @@
+"""Every field of a classifier run, at its default; each experiment sets its own.
+
+Not an experiment itself. The locked result refuses fields that are not listed here.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """Return the defaults: the published recipe where it is the same everywhere."""
+    config = ConfigDict()
+    config.task = "classifier"
+    config.seed = 0  # of parameters, data order, augmentation and drop path
+
+    config.model = ConfigDict()
+    config.model.name = ""  # a key of nest.models.variants.VARIANTS
+    config.model.image_size = 0  # pixels
+    # None takes the variant's own value; per level, bottom first.
+    config.model.patch_size = placeholder(int)  # pixels
+    config.model.block_size = placeholder(int)  # tokens along one side of a block
+    config.model.layers = placeholder(tuple)
+    config.model.widths = placeholder(tuple)  # channels
+    config.model.heads = placeholder(tuple)
+    config.model.attention = placeholder(str)  # multi_head, multi_query
+    config.model.drop_path = placeholder(float)  # rate of the last layer, [0, 1)
+    config.model.aggregation = "conv_max_pool"  # see nest.models.aggregation
+    config.model.dtype = "float32"  # of the computation: float32, bfloat16
+    config.model.remat = False  # less memory for about a third more time
+
+    config.data = ConfigDict()
+    config.data.source = "tfds"  # tfds, digits
+    config.data.dataset = ""  # TFDS name
+    config.data.data_dir = ""  # "" is TFDS's own default, ~/tensorflow_datasets
+    config.data.train_split = "train"
+    config.data.eval_split = "test"
+    config.data.in_memory = True  # decode once; False: random resized crops on demand
+    config.data.workers = 0  # decoding processes, when not in memory; 0: threads
+    config.data.eval_crop = 1.0  # side of the centre crop / short side, (0, 1]
+    config.data.crop_area = (0.05, 1.0)  # of a random resized crop, share of the image
+    config.data.crop_aspect = (3 / 4, 4 / 3)  # of a random resized crop
+    config.data.shift = 0  # pixels of padding before a random crop of the same size
+    config.data.flip = False  # mirror half of the training images
+    config.data.mean = (0.5, 0.5, 0.5)  # per channel, of values in [0, 1]
+    config.data.std = (0.5, 0.5, 0.5)
+
+    config.batch_size = 0  # images per step, over all devices
+    config.accumulation_steps = 1  # parts of a batch worked off one after the other
+    config.num_epochs = 300.0
+    config.warmup_epochs = 5.0
+    config.lr_per_256 = 2.5e-4  # peak learning rate = this * batch_size / 256
+    config.weight_decay = 0.05
+    config.betas = (0.9, 0.999)  # of AdamW
+    config.eps = 1e-8
+    config.clip_norm = 0.0  # global gradient norm; 0 is off
+    config.label_smoothing = 0.1  # [0, 1)
+    config.ema_decay = 0.0  # of the weight average that is evaluated, [0, 1); 0 is off
+
+    config.eval_batch_size = 256  # images per step, over all devices
+    config.eval_every_epochs = 1.0
+    config.checkpoint_every_epochs = 1.0
+    config.keep_checkpoints = 2  # the newest; the best is kept besides
+    config.log_every_steps = 50
+    config.profile_steps = (0, 0)  # first and last step to trace; (0, 0) is off
+    return config.lock()

@@ -1,0 +1,92 @@
+"""How train.py, evaluate.py and the scripts start: flags in, one line per error out."""
+
+import errno
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from nest.errors import UserError
+
+# Errors of the machine rather than of the program: their own text says what is wrong.
+MACHINE_ERRORS = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.ENOSPC,
+    errno.EPERM,
+    errno.EROFS,
+)
+
+
+def define_config() -> flags.FlagHolder:
+    """Define --config, a file whose fields are set by --config.FIELD=VALUE."""
+    return config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Config file, for example configs/digits_nest.py; set a field by "
+        "--config.FIELD=VALUE.",
+        lock_config=True,
+    )
+
+
+def default_workdir(config: flags.FlagHolder) -> Path:
+    """Return runs/<config name>, with the argument after the colon if there is one."""
+    file, _, argument = flags.FLAGS["config"].config_filename.partition(":")
+    return Path("runs") / "-".join(filter(None, [Path(file).stem, argument]))
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parse the flags and call `main`.
+
+    A `UserError` ends the process with one line and status 1, a wrong flag with status
+    2, Ctrl-C with status 130; only a mistake in the program shows a traceback.
+    """
+    app.run(lambda _: _call(main), flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(argv)
+    except (
+        AttributeError,
+        ImportError,
+        KeyError,
+        OSError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+        flags.Error,
+    ) as error:
+        _fail(_one_line(error), 2)
+    except UserError as error:
+        _fail(str(error), 2)
+    if len(rest) > 1:
+        _fail(f"unexpected argument {rest[1]!r}; flags begin with --", 2)
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save.
+    return rest
+
+
+def _call(main: Callable[[], None]) -> None:
+    try:
+        main()
+    except UserError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except OSError as error:
+        if error.errno not in MACHINE_ERRORS:
+            raise
+        _fail(f"{error.strerror}: {error.filename or 'writing failed'}", 1)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error.args[0] if error.args else error).split())
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(status)

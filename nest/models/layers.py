@@ -1,0 +1,208 @@
+"""The transformer layer that every level of the hierarchy repeats (paper, section 3).
+
+Arrays are (B, G, N, C): batch, blocks, tokens per block, channels. Attention never
+crosses a block, so all mixing between blocks is left to the aggregation.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+ATTENTION = ("multi_head", "multi_query")
+
+initializer = nnx.initializers.truncated_normal(stddev=0.02)
+
+
+def blockify(x: jax.Array, block_size: int) -> jax.Array:
+    """Cut an image plane into square blocks of tokens.
+
+    Args:
+      x: (B, H, W, C); `block_size` divides H and W.
+      block_size: tokens along one side of a block.
+
+    Returns:
+      (B, G, N, C) with G = H * W / N blocks in row-major order, N = block_size ** 2.
+    """
+    batch, height, width, channels = x.shape
+    rows, columns = height // block_size, width // block_size
+    x = x.reshape(batch, rows, block_size, columns, block_size, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(batch, rows * columns, block_size**2, channels)
+
+
+def unblockify(x: jax.Array) -> jax.Array:
+    """Put square blocks back on a square image plane: the inverse of `blockify`.
+
+    Args:
+      x: (B, G, N, C); G and N are squares.
+
+    Returns:
+      (B, H, W, C) with H = W = sqrt(G * N).
+    """
+    batch, blocks, tokens, channels = x.shape
+    rows, block_size = round(blocks**0.5), round(tokens**0.5)
+    x = x.reshape(batch, rows, rows, block_size, block_size, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(batch, rows * block_size, rows * block_size, channels)
+
+
+class Linear(nnx.Linear):
+    """`nnx.Linear` over the last axis, run as one 2-D matrix product.
+
+    XLA on CPU runs forward and backward of the n-d contraction about twice as slowly.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        use_bias: bool = True,
+        dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(
+            in_features,
+            out_features,
+            use_bias=use_bias,
+            dtype=dtype,
+            kernel_init=initializer,
+            rngs=rngs,
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = super().__call__(x.reshape(-1, x.shape[-1]))
+        return y.reshape(*x.shape[:-1], -1)
+
+
+class LayerNorm(nnx.LayerNorm):
+    """`nnx.LayerNorm` over channels with the published epsilon."""
+
+    def __init__(
+        self, features: int, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs
+    ):
+        super().__init__(features, epsilon=1e-6, dtype=dtype, rngs=rngs)
+
+
+def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """Softmax attention as two batched matrix products.
+
+    The weights are normalized after the second product, on D columns instead of N: on
+    CPU 1.4x faster than a softmax between the products, with less to store.
+
+    Args:
+      query: (..., M, D).
+      key, value: (..., N, D).
+
+    Returns:
+      (..., M, D); the exponentials and their sums are float32 for any input type.
+    """
+    logits = (query * query.shape[-1] ** -0.5) @ key.swapaxes(-2, -1)
+    logits = logits.astype(jnp.float32)
+    largest = jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
+    weights = jnp.exp(logits - largest)
+    total = weights.sum(axis=-1, keepdims=True)
+    return (weights.astype(value.dtype) @ value) / total.astype(value.dtype)
+
+
+class Attention(nnx.Module):
+    """Self-attention inside each block.
+
+    Args:
+      width: channels C; `heads` divides it.
+      heads: query heads H, each of D = C / H channels.
+      attention: "multi_head", or "multi_query" for one key and one value head
+        shared by all query heads (the CIFAR variants).
+      dtype: compute type; parameters and the softmax stay float32.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        attention: str,
+        *,
+        dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.heads = heads
+        self.key_heads = heads if attention == "multi_head" else 1
+        self.head_dim = width // heads
+        features = (heads + 2 * self.key_heads) * self.head_dim
+        self.qkv = Linear(width, features, dtype=dtype, rngs=rngs)
+        self.out = Linear(width, width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return the attended (B, G, N, C) for tokens (B, G, N, C)."""
+        batch, blocks, tokens, width = x.shape
+        x = self.qkv(x).reshape(batch * blocks, tokens, -1, self.head_dim)
+        x = x.transpose(0, 2, 1, 3)  # (B*G, H + 2 key heads, N, D)
+        query, key, value = jnp.split(
+            x, [self.heads, self.heads + self.key_heads], axis=1
+        )
+        # With one key head this folds all heads into rows: (B*G, 1, H*N, D).
+        query = query.reshape(batch * blocks, self.key_heads, -1, self.head_dim)
+        x = attend(query, key, value)
+        x = x.reshape(batch, blocks, self.heads, tokens, self.head_dim)
+        x = x.transpose(0, 1, 3, 2, 4)
+        return self.out(x.reshape(batch, blocks, tokens, width))
+
+
+class Mlp(nnx.Module):
+    """Two linear maps with a GELU (tanh form) between them, four times as wide."""
+
+    def __init__(self, width: int, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+        self.expand = Linear(width, 4 * width, dtype=dtype, rngs=rngs)
+        self.contract = Linear(4 * width, width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return (..., C) for tokens (..., C)."""
+        return self.contract(jax.nn.gelu(self.expand(x), approximate=True))
+
+
+def drop_path(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Zero a residual branch for a random part of the examples (stochastic depth).
+
+    Args:
+      x: (B, ...), one branch.
+      rate: probability in [0, 1) of dropping; the kept are scaled by 1 / (1 - rate).
+      key: draws one number per example; None returns `x` (evaluation).
+    """
+    if key is None or rate == 0:
+        return x
+    keep = jax.random.bernoulli(key, 1 - rate, (x.shape[0],))
+    scale = keep.astype(x.dtype) / (1 - rate)
+    return x * scale.reshape(-1, *[1] * (x.ndim - 1))
+
+
+class TransformerLayer(nnx.Module):
+    """Pre-norm attention and MLP, each on a residual branch with stochastic depth.
+
+    Args:
+      width, heads, attention, dtype: see `Attention`.
+      drop_path: probability of dropping a branch during training.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        attention: str,
+        *,
+        drop_path: float = 0.0,
+        dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.drop_path = drop_path
+        self.attention_norm = LayerNorm(width, dtype=dtype, rngs=rngs)
+        self.attention = Attention(width, heads, attention, dtype=dtype, rngs=rngs)
+        self.mlp_norm = LayerNorm(width, dtype=dtype, rngs=rngs)
+        self.mlp = Mlp(width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Return (B, G, N, C) for tokens (B, G, N, C); a `key` turns drop path on."""
+        keys = (None, None) if key is None else jax.random.split(key)
+        branch = self.attention(self.attention_norm(x))
+        x = x + drop_path(branch, self.drop_path, keys[0])
+        branch = self.mlp(self.mlp_norm(x))
+        return x + drop_path(branch, self.drop_path, keys[1])

@@ -1,0 +1,234 @@
+"""Checkpoints of a training state (Orbax): atomic, asynchronous, checked.
+
+A workdir holds `checkpoints/STEP`, the newest few, and `best/STEP`, the one with the
+best evaluation. Each carries its metrics and a checksum, since the array files alone do
+not reveal a flipped bit.
+"""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from nest.errors import UserError
+
+Metrics = dict[str, float]
+
+
+@jax.jit
+def _checksum(state: Any) -> jax.Array:
+    """Sum the bits of all arrays as integers modulo 2**32."""
+    total = jnp.uint32(0)
+    for array in jax.tree.leaves(state):
+        bits = jax.lax.bitcast_convert_type(array, f"uint{8 * array.dtype.itemsize}")
+        total += bits.astype(jnp.uint32).sum(dtype=jnp.uint32)
+    return total
+
+
+class Checkpoints:
+    """The checkpoints of one workdir.
+
+    Args:
+      workdir: made when the first checkpoint is written.
+      keep: how many of the newest stay; the best is kept besides.
+
+    Raises:
+      UserError: from every method that writes, when the disk does not take it.
+    """
+
+    def __init__(self, workdir: Path, *, keep: int = 1, read_only: bool = False):
+        self.workdir = workdir
+        self._latest = _manager(workdir / "checkpoints", keep, read_only)
+        self._best = _manager(workdir / "best", 1, read_only)
+
+    def steps(self) -> list[int]:
+        """Return the steps of the newest checkpoints, ascending."""
+        return sorted(self._latest.all_steps())
+
+    def best_step(self) -> int | None:
+        """Return the step of the best checkpoint."""
+        return self._best.latest_step()
+
+    def best_metrics(self) -> Metrics | None:
+        """Return the evaluation of the best checkpoint."""
+        step = self.best_step()
+        return None if step is None else _read_meta(self._best, step)["metrics"]
+
+    def save(self, step: int, state: Any, metrics: Metrics) -> None:
+        """Start writing a checkpoint; `wait` or the next `save` reports its errors.
+
+        Args:
+          metrics: the newest evaluation, kept with the checkpoint; may be empty.
+        """
+        self._save(self._latest, step, state, metrics)
+
+    def save_best(self, step: int, state: Any, metrics: Metrics) -> None:
+        """Replace the best checkpoint."""
+        self._save(self._best, step, state, metrics)
+
+    def wait(self) -> None:
+        """Block until everything is on disk."""
+        for manager in (self._latest, self._best):
+            with self._disk_errors():
+                manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Release the writer threads."""
+        for manager in (self._latest, self._best):
+            with self._disk_errors():
+                manager.close()
+
+    def restore_latest(self, like: Any) -> tuple[int, Any, Metrics] | None:
+        """Restore the newest undamaged checkpoint: its step, state and metrics.
+
+        Args:
+          like: a state of the same structure, shapes, types and shardings.
+
+        Returns:
+          None when there is no checkpoint at all. A damaged one is named on standard
+          error and the one before it taken.
+
+        Raises:
+          UserError: all are damaged.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return step, *_read(self._latest, step, like)
+            except _Damaged as error:
+                print(
+                    f"checkpoint {self.workdir / 'checkpoints' / str(step)} is damaged "
+                    f"({error}); trying the one before it",
+                    file=sys.stderr,
+                )
+        if steps:
+            raise UserError(
+                f"every checkpoint in {self.workdir / 'checkpoints'} is damaged; "
+                f"remove the folder to start again"
+            )
+        return None
+
+    def restore(self, which: str, like: Any) -> tuple[int, Any, Metrics]:
+        """Restore one checkpoint: its step, state and metrics.
+
+        Args:
+          which: "best", "latest" or a step.
+          like: as in `restore_latest`.
+
+        Raises:
+          UserError: it does not exist or is damaged.
+        """
+        if which == "latest":
+            found = self.restore_latest(like)
+            if found is None:
+                raise UserError(
+                    f"no checkpoint in {self.workdir}; train there first, or give "
+                    f"another --workdir"
+                )
+            return found
+        manager, step = self._find(which)
+        try:
+            return step, *_read(manager, step, like)
+        except _Damaged as error:
+            raise UserError(
+                f"checkpoint {manager.directory / str(step)} is damaged ({error}); "
+                f"choose another with --checkpoint"
+            ) from error
+
+    def _find(self, which: str) -> tuple[ocp.CheckpointManager, int]:
+        best, steps = self.best_step(), self.steps()
+        if which == "best" and best is not None:
+            return self._best, best
+        if which.isdigit() and int(which) in steps:
+            return self._latest, int(which)
+        if which.isdigit() and int(which) == best:
+            return self._best, best
+        there = [str(step) for step in steps]
+        if best is not None:
+            there.append(f"best ({best})")
+        raise UserError(
+            f"no checkpoint {which!r} in {self.workdir}; there are: "
+            f"{', '.join(there) or 'none'}"
+        )
+
+    def _save(
+        self, manager: ocp.CheckpointManager, step: int, state: Any, metrics: Metrics
+    ) -> None:
+        meta = {"checksum": int(_checksum(state)), "metrics": metrics}
+        with self._disk_errors():
+            manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+                ),
+                force=True,
+            )
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            kept = ", ".join(map(str, self.steps())) or "none"
+            reason = str(error).splitlines()[0][:200]
+            raise UserError(
+                f"could not write a checkpoint to {self.workdir}: {reason}; free some "
+                f"space and run the same command again (intact: {kept})"
+            ) from error
+
+
+class _Damaged(Exception):
+    """A checkpoint that cannot be read back as it was written."""
+
+
+def _manager(directory: Path, keep: int, read_only: bool) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=None if read_only else keep,
+        create=not read_only,
+        cleanup_tmp_directories=not read_only,
+        read_only=read_only,
+    )
+    return ocp.CheckpointManager(directory.absolute(), options=options)
+
+
+def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+    return manager.restore(step, args=args).meta
+
+
+def _read(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, Metrics]:
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    args = ocp.args.Composite(
+        state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
+    )
+    try:
+        with _quiet():
+            restored = manager.restore(step, args=args)
+    except Exception as error:  # Orbax raises bare Exception for unreadable arrays.
+        cause = error.__cause__ or error
+        raise _Damaged(str(cause).splitlines()[0][:200]) from error
+    if int(_checksum(restored.state)) != restored.meta["checksum"]:
+        raise _Damaged("the checksum of its arrays does not match")
+    return restored.state, restored.meta["metrics"]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what a failing asynchronous read prints past its exception."""
+    hook, loggers = sys.unraisablehook, [logging.getLogger("asyncio")]
+    levels = [logger.level for logger in loggers]
+    sys.unraisablehook = lambda _: None
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,235 @@
+"""The classifier's loops: training from scratch (paper, section 4) and evaluation."""
+
+import contextlib
+import json
+import math
+import time
+from functools import reduce
+from pathlib import Path
+
+import clu.parameter_overview
+import jax
+import ml_collections
+import numpy as np
+
+from nest.data.sources import Source
+from nest.errors import UserError
+from nest.training import classifier_setup as setup
+from nest.training import devices, workdir
+from nest.training.checkpoints import Checkpoints, Metrics
+from nest.training.classifier_step import TrainMetrics
+from nest.training.evaluation import evaluate, worst_classes
+from nest.training.interruption import Interruption
+from nest.training.metrics import MetricsLog, device_memory
+from nest.training.profiler import Profiler
+from nest.training.progress import Progress
+
+
+def train(config: ml_collections.ConfigDict, path: Path) -> None:
+    """Train the classifier in the workdir `path`, from its newest checkpoint if any.
+
+    Raises:
+      UserError: anything a user can mend; what was saved before stays.
+      SystemExit: a signal stopped the run; everything is saved.
+    """
+    started = time.perf_counter()
+    mesh = devices.data_mesh()
+    setup.check(config, mesh)
+    source = setup.open_split(config, config.data.train_split)
+    held_out = setup.open_split(config, config.data.eval_split)
+    num_classes = len(source.class_names)
+    schedule = setup.Schedule.of(config, source.num_examples)
+    optimizer = setup.build_optimizer(config, schedule.learning_rate)
+    graphdef, state = setup.build_state(
+        config, optimizer, mesh, num_classes=num_classes
+    )
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(workdir.claim(path, config))
+        checkpoints = Checkpoints(path, keep=config.keep_checkpoints)
+        stack.callback(checkpoints.close)
+        first, results = 0, {}
+        restored = checkpoints.restore_latest(state)
+        if restored is not None:
+            first, state, results = restored
+        if first >= schedule.num_steps:
+            print(f"{path} is finished at step {first}: {_summary(results)}")
+            _say_where(path)
+            return
+        _say_what(config, path, source, held_out, first, schedule, state.params)
+
+        log = MetricsLog(path, start_step=first, active=jax.process_index() == 0)
+        stack.callback(log.close)
+        interruption = stack.enter_context(Interruption())
+        profiler = Profiler(path / "profile", config.profile_steps)
+        train_step = setup.build_train_step(
+            config, graphdef, optimizer, mesh, num_classes=num_classes
+        )
+        eval_step = setup.build_eval_step(config, graphdef, mesh)
+        eval_batches = setup.build_eval_batches(config, held_out)
+        batches = setup.build_train_batches(
+            config, source, start=first, stop=schedule.num_steps
+        )
+        batches = (devices.put_batch(batch, mesh) for batch in batches)
+        progress = Progress(num_steps=schedule.num_steps, batch_size=config.batch_size)
+        best = (checkpoints.best_metrics() or {}).get("top1", -math.inf)
+        # Steps left undrained on fake CPU devices can deadlock; elsewhere the host may
+        # run a little ahead of the device.
+        ahead = 0 if jax.default_backend() == "cpu" else 2
+        window: list[TrainMetrics] = []
+
+        for step, batch in enumerate(progress.timed(batches), start=first + 1):
+            with profiler.step(step):
+                state, metrics = train_step(state, batch)
+                window.append(metrics)
+                jax.block_until_ready(window[max(0, len(window) - 1 - ahead)])
+            last = step == schedule.num_steps
+            stopping = interruption.received is not None and not last
+            evaluating = last or step % schedule.eval_every == 0
+            saving = last or stopping or step % schedule.checkpoint_every == 0
+            logging = last or step % config.log_every_steps == 0
+            if evaluating or saving or logging:
+                _check_finite(window, step, checkpoints)
+            if logging:
+                figures = _means(window) | progress.window() | device_memory()
+                figures["lr"] = float(schedule.learning_rate(step - 1))
+                log.write(step, {f"train/{name}": x for name, x in figures.items()})
+                progress.show(step, figures["loss"], figures["images_per_second"])
+                window = []
+            if evaluating:
+                results, _ = evaluate(eval_step, state.eval_params, eval_batches, mesh)
+                _check_count(results, held_out)
+                log.write(step, {f"eval/{name}": x for name, x in results.items()})
+                progress.note(f"step {step}/{schedule.num_steps}  {_summary(results)}")
+                if results["top1"] > best:
+                    best = results["top1"]
+                    checkpoints.save_best(step, state, results)
+                progress.restart()
+            if saving:
+                checkpoints.save(step, state, results)
+            if stopping:
+                checkpoints.wait()
+                print(
+                    f"stopped by {interruption.received.name}; step {step} of "
+                    f"{schedule.num_steps} is saved in {path}: run the same command "
+                    f"to go on"
+                )
+                raise SystemExit(128 + interruption.received)
+        checkpoints.wait()
+    print(f"finished in {time.perf_counter() - started:.0f} s: {_summary(results)}")
+    _say_where(path)
+
+
+def evaluate_checkpoint(
+    config: ml_collections.ConfigDict, path: Path, which: str
+) -> None:
+    """Evaluate a checkpoint on the whole evaluation split and print the result as JSON.
+
+    Args:
+      which: "best", "latest" or a step.
+
+    Raises:
+      UserError: no such run or checkpoint, or a config that is not the run's.
+    """
+    mesh = devices.data_mesh()
+    setup.check(config, mesh)
+    workdir.check_config(path, config, required=True)
+    source = setup.open_split(config, config.data.eval_split)
+    optimizer = setup.build_optimizer(config, learning_rate=lambda step: 0.0)
+    graphdef, state = setup.build_state(
+        config, optimizer, mesh, num_classes=len(source.class_names)
+    )
+    checkpoints = Checkpoints(path, read_only=True)
+    step, state, _ = checkpoints.restore(which, state)
+    checkpoints.close()
+    results, confusion = evaluate(
+        setup.build_eval_step(config, graphdef, mesh),
+        state.eval_params,
+        setup.build_eval_batches(config, source),
+        mesh,
+    )
+    _check_count(results, source)
+    worst = worst_classes(confusion, source.class_names, count=5)
+    print(f"step {step} on {source.num_examples} examples: {_summary(results)}")
+    for row in worst:
+        taken_for = ", ".join(f"{name} ({n})" for name, n in row["taken_for"].items())
+        print(
+            f"  class {row['class']}: recall {row['recall']:.3f} of {row['examples']}, "
+            f"taken for {taken_for}"
+        )
+    about = {"workdir": str(path), "step": step, "split": config.data.eval_split}
+    print(json.dumps(about | results | {"worst_classes": worst}))
+
+
+def _means(window: list[TrainMetrics]) -> Metrics:
+    total = reduce(TrainMetrics.merge, jax.device_get(window))
+    return {name: float(value) for name, value in total.compute().items()}
+
+
+def _check_finite(
+    window: list[TrainMetrics], step: int, checkpoints: Checkpoints
+) -> None:
+    """Raise UserError if any step since the last log line went wrong."""
+    fetched = jax.device_get(window)
+    for at, metrics in enumerate(fetched, start=step - len(window) + 1):
+        loss, norm = metrics.loss.total, metrics.grad_norm.total
+        if not (np.isfinite(loss) and np.isfinite(norm)):
+            checkpoints.wait()
+            steps = checkpoints.steps()
+            good = (
+                checkpoints.workdir / "checkpoints" / str(steps[-1]) if steps else None
+            )
+            raise UserError(
+                f"step {at}: loss {loss}, gradient norm {norm}; the last good "
+                f"checkpoint is {good}; lower config.lr_per_256 or set "
+                f"config.clip_norm = 1.0, in a new --workdir"
+            )
+
+
+def _check_count(results: Metrics, source: Source) -> None:
+    if results["examples"] != source.num_examples:
+        raise RuntimeError(
+            f"evaluated {results['examples']} examples of {source.num_examples}"
+        )
+
+
+def _summary(results: Metrics) -> str:
+    if not results:
+        return "not evaluated yet"
+    return (
+        f"test accuracy {results['top1']:.2%}  top-5 {results['top5']:.2%}  "
+        f"loss {results['loss']:.4f}  ({results['examples']} examples)"
+    )
+
+
+def _say_what(
+    config: ml_collections.ConfigDict,
+    path: Path,
+    source: Source,
+    held_out: Source,
+    first: int,
+    schedule: setup.Schedule,
+    params: dict,
+) -> None:
+    count = clu.parameter_overview.count_parameters(params)
+    overview = clu.parameter_overview.get_parameter_overview(
+        params, include_stats=False
+    )
+    (path / "parameters.txt").write_text(overview + "\n")
+    begin = f"resuming at step {first}" if first else "training from scratch"
+    print(
+        f"{begin} in {path}: {config.model.name}, {count:,} parameters, "
+        f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)\n"
+        f"{source.num_examples:,} training and {held_out.num_examples:,} test images "
+        f"of {len(source.class_names)} classes at {config.model.image_size} px, "
+        f"{schedule.num_steps:,} steps of {config.batch_size}",
+        flush=True,
+    )
+
+
+def _say_where(path: Path) -> None:
+    print(
+        f"checkpoints  {path / 'checkpoints'} (newest), {path / 'best'} (best)\n"
+        f"metrics      {path / 'metrics.jsonl'}, tensorboard --logdir "
+        f"{path / 'tensorboard'}"
+    )

@@ -1,0 +1,27 @@
+"""Train what a config describes: python train.py --config=configs/digits_nest.py"""
+
+from pathlib import Path
+
+from absl import flags
+
+from nest import command
+
+CONFIG = command.define_config()
+WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/<config name>.")
+flags.mark_flag_as_required("config")
+
+
+def main() -> None:
+    """Run the loop that config.task names."""
+    from nest.errors import UserError
+    from nest.training import classifier
+
+    loops = {"classifier": classifier.train}
+    config = CONFIG.value
+    if config.task not in loops:
+        raise UserError(f"no task {config.task!r}; there are: {', '.join(loops)}")
+    loops[config.task](config, Path(WORKDIR.value or command.default_workdir(CONFIG)))
+
+
+if __name__ == "__main__":
+    command.run(main)
