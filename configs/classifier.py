@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     config.data.train_split = "train"
     config.data.eval_split = "test"
     config.data.in_memory = True  # decode once; False: random resized crops on demand
-    config.data.workers = 0  # decoding processes, when not in memory; 0: threads
+    config.data.threads = 4  # that decode, each a batch of its own, when not in memory
     config.data.eval_crop = 1.0  # side of the centre crop / short side, (0, 1]
     config.data.crop_area = (0.05, 1.0)  # of a random resized crop, share of the image
     config.data.crop_aspect = (3 / 4, 4 / 3)  # of a random resized crop

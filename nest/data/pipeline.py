@@ -4,6 +4,7 @@ A batch is a dict: "image" uint8 (b, S, S, 3), "label" int32 (b,) and, for evalu
 "mask" bool (b,), where b is this host's share of the global batch.
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator
@@ -80,7 +81,7 @@ class TrainExamples(grain.sources.RandomAccessDataSource):
     """The endless sequence of cropped training examples on this host, up to its end.
 
     Item k is row k % b of batch k // b. Its crop is seeded by its place in the global
-    sequence, so neither the number of workers nor that of hosts changes it.
+    sequence, so neither the number of threads nor that of hosts changes it.
     """
 
     source: Source
@@ -124,7 +125,7 @@ def train_batches(
     eval_crop: float,
     crop_area: tuple[float, float],
     crop_aspect: tuple[float, float],
-    workers: int,
+    threads: int,
 ) -> Iterator[Batch]:
     """Return this host's batches for the steps start_step .. num_steps - 1.
 
@@ -136,7 +137,7 @@ def train_batches(
         False decodes each example when it is needed and takes a random resized crop.
       eval_crop: see `center_crop`; used in memory.
       crop_area, crop_aspect: see `random_resized_crop`; used out of memory.
-      workers: processes that decode; 0 decodes in threads of this one.
+      threads: decode so many batches at a time; used out of memory.
     """
     if in_memory:
         arrays = Arrays(source, size, crop_fraction=eval_crop)
@@ -151,11 +152,15 @@ def train_batches(
     )
     batches = grain.MapDataset.source(examples).batch(batch_size // host.count)
     # Grain's default would hold 500 batches in memory.
-    options = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
     stream = batches[start_step:].to_iter_dataset(options)
-    if workers:
-        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return iter(stream)
+    return _until_closed(stream)
+
+
+def _until_closed(stream: grain.IterDataset) -> Iterator[Batch]:
+    """Iterate and stop the threads at the end, also when the consumer stops early."""
+    with contextlib.closing(iter(stream)) as batches:
+        yield from batches
 
 
 class EvalBatches:

@@ -1,6 +1,7 @@
 """From the classifier's config to the objects of a run; the config goes no further."""
 
 import dataclasses
+import operator
 from collections.abc import Iterator
 from functools import partial
 
@@ -31,6 +32,7 @@ AT_LEAST = {
     "eval_batch_size": 1,
     "accumulation_steps": 1,
     "keep_checkpoints": 1,
+    "data.threads": 1,
     "log_every_steps": 1,
     "eval_every_epochs": 1e-9,
     "checkpoint_every_epochs": 1e-9,
@@ -45,9 +47,10 @@ AT_LEAST = {
 def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
     """Raise UserError for a field out of its range."""
     for field, least in AT_LEAST.items():
-        if config[field] < least:
+        value = operator.attrgetter(field)(config)
+        if value < least:
             bound = "positive" if least == 1e-9 else f"at least {least}"
-            raise UserError(f"config.{field} = {config[field]}; it must be {bound}")
+            raise UserError(f"config.{field} = {value}; it must be {bound}")
     for field in ("ema_decay", "label_smoothing"):
         if config[field] >= 1:
             raise UserError(f"config.{field} = {config[field]}; it must be below 1")
@@ -103,7 +106,7 @@ def build_train_batches(
         eval_crop=data.eval_crop,
         crop_area=data.crop_area,
         crop_aspect=data.crop_aspect,
-        workers=data.workers,
+        threads=data.threads,
     )
 
 

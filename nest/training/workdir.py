@@ -19,7 +19,7 @@ from nest.errors import UserError
 FREE_FIELDS = (
     "checkpoint_every_epochs",
     "data.data_dir",
-    "data.workers",
+    "data.threads",
     "eval_batch_size",
     "eval_every_epochs",
     "keep_checkpoints",
