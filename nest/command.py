@@ -50,6 +50,7 @@ def run(main: Callable[[], None]) -> None:
 def _parse(argv: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
+        _check_config_is_loaded()
     except (
         AttributeError,
         ImportError,
@@ -83,8 +84,24 @@ def _call(main: Callable[[], None]) -> None:
         _fail(f"{error.strerror}: {error.filename or 'writing failed'}", 1)
 
 
+def _check_config_is_loaded() -> None:
+    """Raise UserError now: config_flags raises for a missing file only when it is used."""
+    flag = flags.FLAGS["config"] if "config" in flags.FLAGS else None
+    if flag is None or flag.value is None:
+        return
+    try:
+        _ = flag.value.task
+    except OSError as error:
+        raise UserError(
+            f"cannot open the config file {flag.config_filename}; see configs/"
+        ) from error
+
+
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error.args[0] if error.args else error).split())
+    lines = str(error.args[0] if error.args else error).split("\n")
+    if any(line.startswith("Traceback") for line in lines):
+        lines = [line for line in lines if line.strip()][-1:]
+    return " ".join(" ".join(lines).split())
 
 
 def _fail(message: str, status: int) -> None:

@@ -35,9 +35,7 @@ def test_max_pool_gradient_is_that_of_reduce_window():
 def test_avg_pool_does_not_count_the_padding():
     x = jnp.asarray(random(2, 8, 6, 3))
     total = lax.reduce_window(x, 0.0, lax.add, WINDOW, STRIDES, "SAME")
-    counts = lax.reduce_window(
-        jnp.ones_like(x), 0.0, lax.add, WINDOW, STRIDES, "SAME"
-    )
+    counts = lax.reduce_window(jnp.ones_like(x), 0.0, lax.add, WINDOW, STRIDES, "SAME")
     np.testing.assert_allclose(avg_pool(x), total / counts, atol=1e-6)
 
 

@@ -6,7 +6,9 @@ not reveal a flipped bit.
 """
 
 import contextlib
+import gc
 import logging
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +39,7 @@ class Checkpoints:
     Args:
       workdir: made when the first checkpoint is written.
       keep: how many of the newest stay; the best is kept besides.
+      read_only: nothing is written, deleted or moved.
 
     Raises:
       UserError: from every method that writes, when the disk does not take it.
@@ -44,6 +47,7 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, *, keep: int = 1, read_only: bool = False):
         self.workdir = workdir
+        self._read_only = read_only
         self._latest = _manager(workdir / "checkpoints", keep, read_only)
         self._best = _manager(workdir / "best", 1, read_only)
 
@@ -56,9 +60,15 @@ class Checkpoints:
         return self._best.latest_step()
 
     def best_metrics(self) -> Metrics | None:
-        """Return the evaluation of the best checkpoint."""
+        """Return the evaluation of the best checkpoint; a damaged one is set aside."""
         step = self.best_step()
-        return None if step is None else _read_meta(self._best, step)["metrics"]
+        if step is None:
+            return None
+        try:
+            return _read_meta(self._best, step)["metrics"]
+        except _Damaged as error:
+            self._set_aside(self._best, step, error)
+            return None
 
     def save(self, step: int, state: Any, metrics: Metrics) -> None:
         """Start writing a checkpoint; `wait` or the next `save` reports its errors.
@@ -92,22 +102,22 @@ class Checkpoints:
 
         Returns:
           None when there is no checkpoint at all. A damaged one is named on standard
-          error and the one before it taken.
+          error, moved to `damaged/` and the one before it taken.
 
         Raises:
           UserError: all are damaged.
         """
-        steps = self.steps()
-        for step in reversed(steps):
+        damaged = {}
+        for step in reversed(self.steps()):
             try:
-                return step, *_read(self._latest, step, like)
+                found = step, *_read(self._latest, step, like)
             except _Damaged as error:
-                print(
-                    f"checkpoint {self.workdir / 'checkpoints' / str(step)} is damaged "
-                    f"({error}); trying the one before it",
-                    file=sys.stderr,
-                )
-        if steps:
+                damaged[step] = error
+            else:
+                for step, error in damaged.items():
+                    self._set_aside(self._latest, step, error)
+                return found
+        if damaged:
             raise UserError(
                 f"every checkpoint in {self.workdir / 'checkpoints'} is damaged; "
                 f"remove the folder to start again"
@@ -170,6 +180,21 @@ class Checkpoints:
                 force=True,
             )
 
+    def _set_aside(
+        self, manager: ocp.CheckpointManager, step: int, error: Exception
+    ) -> None:
+        """Name a damaged checkpoint and make room for its step to be saved again."""
+        folder = Path(manager.directory) / str(step)
+        moved = ""
+        if not self._read_only:
+            target = self.workdir / "damaged" / f"{folder.parent.name}-{step}"
+            target.parent.mkdir(exist_ok=True)
+            shutil.rmtree(target, ignore_errors=True)
+            folder.rename(target)
+            manager.reload()
+            moved = f", moved to {target}"
+        print(f"checkpoint {folder} is damaged ({error}){moved}", file=sys.stderr)
+
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
         try:
@@ -199,7 +224,8 @@ def _manager(directory: Path, keep: int, read_only: bool) -> ocp.CheckpointManag
 
 def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-    return manager.restore(step, args=args).meta
+    with _damage():
+        return manager.restore(step, args=args).meta
 
 
 def _read(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, Metrics]:
@@ -207,28 +233,29 @@ def _read(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, Me
     args = ocp.args.Composite(
         state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
     )
-    try:
-        with _quiet():
-            restored = manager.restore(step, args=args)
-    except Exception as error:  # Orbax raises bare Exception for unreadable arrays.
-        cause = error.__cause__ or error
-        raise _Damaged(str(cause).splitlines()[0][:200]) from error
+    with _damage():
+        restored = manager.restore(step, args=args)
     if int(_checksum(restored.state)) != restored.meta["checksum"]:
         raise _Damaged("the checksum of its arrays does not match")
     return restored.state, restored.meta["metrics"]
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what a failing asynchronous read prints past its exception."""
-    hook, loggers = sys.unraisablehook, [logging.getLogger("asyncio")]
-    levels = [logger.level for logger in loggers]
+def _damage() -> Iterator[None]:
+    """Turn what Orbax raises for unreadable files into `_Damaged`, and nothing else.
+
+    A failing asynchronous read also prints past its exception; that is silenced.
+    """
+    hook, logger = sys.unraisablehook, logging.getLogger("asyncio")
+    level = logger.level
     sys.unraisablehook = lambda _: None
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
+    except Exception as error:  # Orbax raises a bare Exception for unreadable arrays.
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise _Damaged(reason[:200]) from error
     finally:
+        gc.collect()  # What the read left behind complains when it is collected.
         sys.unraisablehook = hook
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logger.setLevel(level)

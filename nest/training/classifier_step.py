@@ -132,7 +132,7 @@ def make_train_step(
         if ema is not None:
             ema = optax.incremental_update(params, ema, 1 - ema_decay)
         metrics = TrainMetrics.single_from_model_output(
-            loss=loss, accuracy=accuracy, grad_norm=optax.global_norm(grads)
+            loss=loss, accuracy=accuracy, grad_norm=optax.tree.norm(grads)
         )
         return State(state.step + 1, params, opt_state, ema), metrics
 

@@ -66,12 +66,13 @@ def claim(path: Path, config: ml_collections.ConfigDict) -> IO[str]:
         raise UserError(
             f"another run is writing to {path}; wait for it or give another --workdir"
         ) from error
-    check_config(path, config)
     try:
+        check_config(path, config)
         _write_json(path / "config.json", _plain(config))
         _write_json(path / "environment.json", environment())
-    except OSError as error:
-        raise UserError(f"could not write to {path}: {error.strerror}") from error
+    except BaseException:
+        lock.close()
+        raise
     return lock
 
 

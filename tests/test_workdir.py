@@ -1,0 +1,73 @@
+"""nest.training.workdir."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from nest.errors import UserError
+from nest.training import workdir
+
+
+def test_config_and_environment_are_recorded(tmp_path: Path, small_config):
+    path = tmp_path / "a" / "run"
+    workdir.claim(path, small_config).close()
+    recorded = json.loads((path / "config.json").read_text())
+    assert recorded["model"]["widths"] == [8, 8]
+    assert recorded["seed"] == 0
+    environment = json.loads((path / "environment.json").read_text())
+    assert environment["device_count"] == 2
+    assert environment["packages"]["jax"]
+    assert re.fullmatch(r"[0-9a-f]{40}\+?", environment["git_commit"] or "0" * 40)
+
+
+def test_a_free_field_may_change(tmp_path: Path, small_config):
+    workdir.claim(tmp_path, small_config).close()
+    for field in workdir.FREE_FIELDS:
+        assert field in small_config.to_json() or "." in field
+    small_config.log_every_steps = 7
+    small_config.data.data_dir = "/elsewhere"
+    workdir.claim(tmp_path, small_config).close()
+    assert json.loads((tmp_path / "config.json").read_text())["log_every_steps"] == 7
+
+
+def test_every_free_field_exists(small_config):
+    flat = workdir._flatten(json.loads(small_config.to_json()))
+    assert set(workdir.FREE_FIELDS) <= set(flat)
+
+
+def test_any_other_change_is_refused_by_name(tmp_path: Path, small_config):
+    workdir.claim(tmp_path, small_config).close()
+    before = (tmp_path / "config.json").read_text()
+    small_config.batch_size = 64
+    small_config.model.widths = (8, 16)
+    with pytest.raises(UserError) as error:
+        workdir.claim(tmp_path, small_config)
+    message = str(error.value)
+    assert "batch_size was 32, now 64" in message
+    assert "model.widths was [8, 8], now [8, 16]" in message
+    assert "--workdir" in message and "\n" not in message
+    assert (tmp_path / "config.json").read_text() == before
+
+
+def test_a_folder_in_use_is_refused_until_it_is_free(tmp_path: Path, small_config):
+    lock = workdir.claim(tmp_path, small_config)
+    with pytest.raises(UserError, match="another run is writing to"):
+        workdir.claim(tmp_path, small_config)
+    lock.close()
+    workdir.claim(tmp_path, small_config).close()
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, small_config):
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UserError, match=r"cannot be written \(Not a directory\)"):
+        workdir.claim(file / "run", small_config)
+    with pytest.raises(UserError, match=r"cannot be written \(File exists\)"):
+        workdir.claim(file, small_config)
+
+
+def test_a_folder_without_a_run_is_refused_where_one_is_needed(tmp_path, small_config):
+    with pytest.raises(UserError, match=r"no run in .* config\.json is missing"):
+        workdir.check_config(tmp_path, small_config, required=True)
