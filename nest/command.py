@@ -85,10 +85,10 @@ def _call(main: Callable[[], None]) -> None:
 
 
 def _check_config_is_loaded() -> None:
-    """Raise UserError now: config_flags raises for a missing file only when it is used."""
-    flag = flags.FLAGS["config"] if "config" in flags.FLAGS else None
-    if flag is None or flag.value is None:
+    """Raise UserError now: config_flags waits until the config is used."""
+    if "config" not in flags.FLAGS or flags.FLAGS["config"].value is None:
         return
+    flag = flags.FLAGS["config"]
     try:
         _ = flag.value.task
     except OSError as error:
@@ -101,7 +101,10 @@ def _one_line(error: BaseException) -> str:
     lines = str(error.args[0] if error.args else error).split("\n")
     if any(line.startswith("Traceback") for line in lines):
         lines = [line for line in lines if line.strip()][-1:]
-    return " ".join(" ".join(lines).split())
+    text = " ".join(" ".join(lines).replace("\\n", " ").split())
+    if isinstance(error, AttributeError | KeyError):  # ml_collections, quoted twice
+        return f"no such config field: {text.strip(chr(39))}"
+    return text
 
 
 def _fail(message: str, status: int) -> None:

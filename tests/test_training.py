@@ -89,15 +89,15 @@ def command_line(path: Path) -> list[str]:
 
 def start_and_signal(path: Path, number: int, *, after_step: int) -> tuple[int, str]:
     """Start a run in a process of its own and signal it once it has logged a step."""
-    process = subprocess.Popen(
-        command_line(path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
     output = []
-    for line in process.stdout:
-        output.append(line)
-        if line.startswith(f"step {after_step}/"):
-            process.send_signal(number)
-    return process.wait(timeout=60), "".join(output)
+    with subprocess.Popen(
+        command_line(path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        for line in process.stdout:
+            output.append(line)
+            if line.startswith(f"step {after_step}/"):
+                process.send_signal(number)
+    return process.returncode, "".join(output)
 
 
 def test_a_run_logs_everything(finished):
