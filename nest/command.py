@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,5 +109,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _fail(message: str, status: int) -> None:
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr, flush=True)
+    # Libraries that hit the same trouble again as they are torn down stay silent.
+    sys.unraisablehook = threading.excepthook = lambda _: None
     sys.exit(status)

@@ -8,6 +8,8 @@ not reveal a flipped bit.
 import contextlib
 import gc
 import logging
+import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -197,15 +199,18 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
+        reason = ""
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
+            reason = _reason(error)
+        if reason:
+            _collect_silently()
             kept = ", ".join(map(str, self.steps())) or "none"
-            reason = str(error).splitlines()[0][:200]
             raise UserError(
-                f"could not write a checkpoint to {self.workdir}: {reason}; free some "
-                f"space and run the same command again (intact: {kept})"
-            ) from error
+                f"could not write a checkpoint to {self.workdir}: {reason}; mend that "
+                f"and run the same command again (intact: {kept})"
+            )
 
 
 class _Damaged(Exception):
@@ -240,22 +245,40 @@ def _read(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, Me
     return restored.state, restored.meta["metrics"]
 
 
+def _reason(error: BaseException) -> str:
+    """The operating system's own words, where TensorStore's message holds them."""
+    text = str(error)
+    found = re.search(r": ([^:\[]+) \[os_error_code", text)
+    return found[1] if found else (text.splitlines() or [repr(error)])[0][:200]
+
+
+class _NotOrbax(logging.Filter):
+    """Drops Orbax's own log: its errors are also raised, and told in one line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return f"{os.sep}orbax{os.sep}" not in record.pathname
+
+
+logging.getLogger("absl").addFilter(_NotOrbax())
+logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # Orbax's writers, once more.
+
+
 @contextlib.contextmanager
 def _damage() -> Iterator[None]:
-    """Turn what Orbax raises for unreadable files into `_Damaged`, and nothing else.
-
-    A failing asynchronous read also prints past its exception; that is silenced.
-    """
-    hook, logger = sys.unraisablehook, logging.getLogger("asyncio")
-    level = logger.level
-    sys.unraisablehook = lambda _: None
-    logger.setLevel(logging.CRITICAL)
+    """Turn what Orbax raises for unreadable files into `_Damaged`."""
+    reason = ""
     try:
         yield
     except Exception as error:  # Orbax raises a bare Exception for unreadable arrays.
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise _Damaged(reason[:200]) from error
-    finally:
-        gc.collect()  # What the read left behind complains when it is collected.
-        sys.unraisablehook = hook
-        logger.setLevel(level)
+        reason = _reason(error.__cause__ or error)
+    if reason:
+        _collect_silently()
+        raise _Damaged(reason)
+
+
+def _collect_silently() -> None:
+    """Collect the coroutines of a failed call now: they complain when they go."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    gc.collect()
+    sys.unraisablehook = hook
