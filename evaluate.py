@@ -12,7 +12,6 @@ from nest import command
 CONFIG = command.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/<config name>.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "best, latest or a step.")
-flags.mark_flag_as_required("config")
 
 
 def main() -> None:
@@ -24,7 +23,7 @@ def main() -> None:
     config = CONFIG.value
     if config.task not in evaluations:
         raise UserError(f"no task {config.task!r}; there are: {', '.join(evaluations)}")
-    path = Path(WORKDIR.value or command.default_workdir(CONFIG))
+    path = Path(WORKDIR.value or command.default_workdir())
     evaluations[config.task](config, path, CHECKPOINT.value)
 
 

@@ -8,7 +8,6 @@ from nest import command
 
 CONFIG = command.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/<config name>.")
-flags.mark_flag_as_required("config")
 
 
 def main() -> None:
@@ -20,7 +19,7 @@ def main() -> None:
     config = CONFIG.value
     if config.task not in loops:
         raise UserError(f"no task {config.task!r}; there are: {', '.join(loops)}")
-    loops[config.task](config, Path(WORKDIR.value or command.default_workdir(CONFIG)))
+    loops[config.task](config, Path(WORKDIR.value or command.default_workdir()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How train.py, evaluate.py and the scripts start: flags in, one line per error out."""
 
 import errno
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -33,7 +34,7 @@ def define_config() -> flags.FlagHolder:
     )
 
 
-def default_workdir(config: flags.FlagHolder) -> Path:
+def default_workdir() -> Path:
     """Return runs/<config name>, with the argument after the colon if there is one."""
     file, _, argument = flags.FLAGS["config"].config_filename.partition(":")
     return Path("runs") / "-".join(filter(None, [Path(file).stem, argument]))
@@ -79,6 +80,9 @@ def _call(main: Callable[[], None]) -> None:
         _fail(str(error), 1)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
+    except BrokenPipeError:
+        sys.stdout = None  # Whoever read the output has left.
+        sys.exit(141)
     except OSError as error:
         if error.errno not in MACHINE_ERRORS:
             raise
@@ -87,9 +91,11 @@ def _call(main: Callable[[], None]) -> None:
 
 def _check_config_is_loaded() -> None:
     """Raise UserError now: config_flags waits until the config is used."""
-    if "config" not in flags.FLAGS or flags.FLAGS["config"].value is None:
+    if "config" not in flags.FLAGS:
         return
     flag = flags.FLAGS["config"]
+    if flag.value is None:
+        raise UserError("give a config, for example --config=configs/digits_nest.py")
     try:
         _ = flag.value.task
     except OSError as error:
@@ -104,7 +110,9 @@ def _one_line(error: BaseException) -> str:
         lines = [line for line in lines if line.strip()][-1:]
     text = " ".join(" ".join(lines).replace("\\n", " ").split())
     if isinstance(error, AttributeError | KeyError):  # ml_collections, quoted twice
-        return f"no such config field: {text.strip(chr(39))}"
+        return "no such config field: " + re.sub(r"^\W*(\w+)\W*", r"\1. ", text).rstrip(
+            "' "
+        )
     return text
 
 

@@ -253,7 +253,11 @@ def test_remat_changes_nothing_but_the_memory():
             rngs = nnx.Rngs(dropout=jax.random.key(3))
             return (nnx.merge(graphdef, params)(x, rngs=rngs) ** 2).sum()
 
+        jaxpr = str(jax.make_jaxpr(jax.grad(loss))(params))
+        recomputed[remat] = jaxpr.count("checkpoint[")
         return nnx.to_pure_dict(jax.jit(jax.grad(loss))(params))
+
+    recomputed: dict[bool, int] = {}
 
     jax.tree.map(
         # The same operations, differently fused.
@@ -261,6 +265,7 @@ def test_remat_changes_nothing_but_the_memory():
         gradient(True),
         gradient(False),
     )
+    assert recomputed[True] > recomputed[False]
 
 
 def test_drop_path_grows_linearly_over_all_layers():

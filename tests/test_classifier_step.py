@@ -26,7 +26,13 @@ def batch(size: int = 8) -> dict[str, np.ndarray]:
 
 
 def run(
-    devices: list, *, steps: int = 2, drop_path: float = 0.0, ema: float = 0.0, **kwargs
+    devices: list,
+    *,
+    steps: int = 2,
+    drop_path: float = 0.0,
+    ema: float = 0.0,
+    lr: float = LR,
+    **kwargs,
 ):
     """Train a small NesT by plain gradient descent; return the states and metrics."""
     mesh = data_mesh(devices)
@@ -41,7 +47,7 @@ def run(
         rngs=nnx.Rngs(0),
     )
     graphdef, params = nnx.split(model)
-    optimizer = optax.sgd(LR)
+    optimizer = optax.sgd(lr)
     arguments = dict(
         augment=lambda images, key: normalize(images, (0.5,) * 3, (0.5,) * 3),
         num_classes=CLASSES,
@@ -81,7 +87,7 @@ def test_a_step_descends_the_smoothed_cross_entropy(two_devices):
         float(optax.tree.norm(grads)), rel=1e-5
     )
     # Gradients are sums over images and tokens in another order.
-    assert_close(states[1].params, expected, rtol=1e-5, atol=2e-6)
+    assert_close(states[1].params, expected, rtol=1e-5, atol=5e-6)
     assert (int(states[0].step), int(states[1].step)) == (0, 1)
 
 
@@ -90,7 +96,7 @@ def test_accumulation_is_the_big_batch(two_devices, parts: int):
     _, whole, metrics = run(two_devices)
     _, split, split_metrics = run(two_devices, accumulation_steps=parts)
     # Sums of the same terms in another order.
-    assert_close(split[-1].params, whole[-1].params, rtol=1e-5, atol=1e-6)
+    assert_close(split[-1].params, whole[-1].params, rtol=1e-5, atol=5e-6)
     for a, b in zip(split_metrics, metrics, strict=True):
         assert a == pytest.approx(b, rel=1e-5)
 
@@ -98,18 +104,21 @@ def test_accumulation_is_the_big_batch(two_devices, parts: int):
 def test_one_device_equals_two(two_devices):
     _, one, one_metrics = run(two_devices[:1], drop_path=0.5)
     _, two, two_metrics = run(two_devices, drop_path=0.5)
-    assert_close(two[-1].params, one[-1].params, rtol=1e-5, atol=1e-6)
+    assert_close(two[-1].params, one[-1].params, rtol=1e-5, atol=5e-6)
     for a, b in zip(two_metrics, one_metrics, strict=True):
         assert a == pytest.approx(b, rel=1e-5)
 
 
 def test_drop_path_is_drawn_anew_each_step_from_the_seed(two_devices):
-    def first_losses(seed: int) -> list[float]:
-        _, _, metrics = run(two_devices, drop_path=0.9, seed=seed, steps=2)
+    def losses(seed: int) -> list[float]:
+        """Of two steps on the same batch with parameters that stay as they are."""
+        _, _, metrics = run(two_devices, drop_path=0.9, seed=seed, lr=0.0)
         return [row["loss"] for row in metrics]
 
-    assert first_losses(0) == first_losses(0)
-    assert first_losses(0) != first_losses(1)
+    first, second = losses(0)
+    assert first != second
+    assert losses(0) == [first, second]
+    assert losses(1) != [first, second]
 
 
 def test_ema_closed_form(two_devices):

@@ -110,6 +110,7 @@ def test_a_run_logs_everything(finished):
         "train/loss",
         "train/accuracy",
         "train/grad_norm",
+        "train/param_norm",
         "train/lr",
         "train/images_per_second",
         "train/input_wait_share",
@@ -216,10 +217,11 @@ def test_a_non_finite_loss_names_the_step_and_the_last_good_checkpoint(
     with pytest.raises(UserError) as error:
         classifier.train(small_config, tmp_path)
     message = str(error.value)
-    # Step 1 has a learning rate of 0; step 2 ruins the parameters.
-    assert message.startswith("step 3: loss ")
-    assert f"last good checkpoint is {tmp_path / 'checkpoints' / '2'}" in message
-    assert Checkpoints(tmp_path).steps()[-1] == 2
+    # Step 1 has a learning rate of 0; step 2 has a good loss and ruins the parameters.
+    assert message.startswith("step 2: loss 2.")
+    assert "parameter norm inf" in message
+    assert f"last good checkpoint is {tmp_path / 'checkpoints' / '1'}" in message
+    assert Checkpoints(tmp_path).steps() == [1]
 
 
 def test_a_changed_config_is_refused(finished):
@@ -244,6 +246,14 @@ def test_a_changed_config_is_refused(finished):
         ("log_every_steps", 0, "log_every_steps = 0; it must be at least 1"),
         ("num_epochs", 0.0, "num_epochs = 0.0; it must be positive"),
         ("ema_decay", 1.0, "ema_decay = 1.0; it must be below 1"),
+        ("warmup_epochs", 9.0, "is longer than the run"),
+        ("profile_steps", (5, 2), "ends before it starts"),
+        ("seed", -1, "seed = -1; it must be at least 0"),
+        ("data.shift", -1, "data.shift = -1; it must be at least 0"),
+        ("data.eval_crop", 1.5, "eval_crop = 1.5; it must be in (0, 1]"),
+        ("data.std", (0.5, 0.5), "data.std needs three numbers"),
+        ("model.patch_size", 0, "must be positive"),
+        ("model.heads", (0, 2, 2), "must be positive"),
         ("data.threads", 0, "data.threads = 0; it must be at least 1"),
     ],
 )
@@ -289,7 +299,7 @@ def test_every_experiment_runs_a_step_at_a_reduced_size(
     if module is imagenet_nest:
         config.model.image_size = 32
     config.batch_size = config.eval_batch_size = 4
-    config.num_epochs = 0.5
+    config.num_epochs, config.warmup_epochs = 0.5, 0.0
 
     def noise(config: ConfigDict, split: str) -> Source:
         classes = {"cifar10": 10, "cifar100": 100, "imagenet2012": 1000}

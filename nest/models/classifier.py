@@ -128,7 +128,18 @@ class NesT(nnx.Module):
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
-        _check(layers, widths, heads, attention, aggregation, drop_path, num_classes)
+        _check(
+            image_size=image_size,
+            patch_size=patch_size,
+            block_size=block_size,
+            layers=layers,
+            widths=widths,
+            heads=heads,
+            attention=attention,
+            aggregation=aggregation,
+            drop_path=drop_path,
+            num_classes=num_classes,
+        )
         rows, block_size = tiling(image_size, patch_size, len(layers), block_size)
         self.image_size = image_size
         self.in_channels = in_channels
@@ -239,6 +250,10 @@ def tiling(
 
 
 def _check(
+    *,
+    image_size: int,
+    patch_size: int,
+    block_size: int | None,
     layers: tuple[int, ...],
     widths: tuple[int, ...],
     heads: tuple[int, ...],
@@ -252,6 +267,8 @@ def _check(
             f"layers {layers}, widths {widths} and heads {heads} need one entry per "
             f"level each"
         )
+    if min(*layers, *widths, *heads, image_size, patch_size, block_size or 1) < 1:
+        raise ValueError("sizes, layers, widths and heads must be positive")
     for width, count in zip(widths, heads, strict=True):
         if width % count:
             raise ValueError(f"width {width} is not divisible by its {count} heads")

@@ -4,6 +4,8 @@ Arrays are (B, G, N, C): batch, blocks, tokens per block, channels. Attention ne
 crosses a block, so all mixing between blocks is left to the aggregation.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -95,14 +97,16 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
       key, value: (..., N, D).
 
     Returns:
-      (..., M, D); the exponentials and their sums are float32 for any input type.
+      (..., M, D) in the type of `value`. Sums, exponentials and the division are
+      float32 for any input type.
     """
-    logits = (query * query.shape[-1] ** -0.5) @ key.swapaxes(-2, -1)
-    logits = logits.astype(jnp.float32)
+    product = partial(jnp.matmul, preferred_element_type=jnp.float32)
+    logits = product(query * query.shape[-1] ** -0.5, key.swapaxes(-2, -1))
     largest = jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
     weights = jnp.exp(logits - largest)
     total = weights.sum(axis=-1, keepdims=True)
-    return (weights.astype(value.dtype) @ value) / total.astype(value.dtype)
+    attended = product(weights.astype(value.dtype), value) / total
+    return attended.astype(value.dtype)
 
 
 class Attention(nnx.Module):

@@ -81,8 +81,9 @@ class Checkpoints:
         self._save(self._latest, step, state, metrics)
 
     def save_best(self, step: int, state: Any, metrics: Metrics) -> None:
-        """Replace the best checkpoint."""
-        self._save(self._best, step, state, metrics)
+        """Replace the best checkpoint, unless it is of the same step already."""
+        if step != self.best_step():
+            self._save(self._best, step, state, metrics)
 
     def wait(self) -> None:
         """Block until everything is on disk."""
@@ -120,9 +121,16 @@ class Checkpoints:
                     self._set_aside(self._latest, step, error)
                 return found
         if damaged:
+            reasons = "; ".join(f"{step}: {error}" for step, error in damaged.items())
+            best = self.best_step()
             raise UserError(
-                f"every checkpoint in {self.workdir / 'checkpoints'} is damaged; "
-                f"remove the folder to start again"
+                f"every checkpoint in {self.workdir / 'checkpoints'} is damaged "
+                f"({reasons}); start again in a new --workdir"
+                + (
+                    f"; {self.workdir / 'best' / str(best)} is left to evaluate"
+                    if best
+                    else ""
+                )
             )
         return None
 
@@ -187,24 +195,24 @@ class Checkpoints:
     ) -> None:
         """Name a damaged checkpoint and make room for its step to be saved again."""
         folder = Path(manager.directory) / str(step)
-        moved = ""
+        moved = ", the one before it is used"
         if not self._read_only:
             target = self.workdir / "damaged" / f"{folder.parent.name}-{step}"
             target.parent.mkdir(exist_ok=True)
             shutil.rmtree(target, ignore_errors=True)
             folder.rename(target)
             manager.reload()
-            moved = f", moved to {target}"
+            moved = f", moved to {target}{moved}"
         print(f"checkpoint {folder} is damaged ({error}){moved}", file=sys.stderr)
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
-        reason = ""
+        reason = None
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
             reason = _reason(error)
-        if reason:
+        if reason is not None:
             _collect_silently()
             kept = ", ".join(map(str, self.steps())) or "none"
             raise UserError(
@@ -249,7 +257,7 @@ def _reason(error: BaseException) -> str:
     """The operating system's own words, where TensorStore's message holds them."""
     text = str(error)
     found = re.search(r": ([^:\[]+) \[os_error_code", text)
-    return found[1] if found else (text.splitlines() or [repr(error)])[0][:200]
+    return found[1] if found else " ".join((text or repr(error)).split())[:200]
 
 
 class _NotOrbax(logging.Filter):
@@ -266,12 +274,16 @@ logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # Orbax's writers, once
 @contextlib.contextmanager
 def _damage() -> Iterator[None]:
     """Turn what Orbax raises for unreadable files into `_Damaged`."""
-    reason = ""
+    reason = None
     try:
         yield
+    except FileNotFoundError as error:
+        reason = _reason(error)
+    except (OSError, MemoryError, jax.errors.JaxRuntimeError):
+        raise  # Trouble of the machine, not of the checkpoint.
     except Exception as error:  # Orbax raises a bare Exception for unreadable arrays.
         reason = _reason(error.__cause__ or error)
-    if reason:
+    if reason is not None:
         _collect_silently()
         raise _Damaged(reason)
 

@@ -132,8 +132,8 @@ def evaluate_checkpoint(
       UserError: no such run or checkpoint, or a config that is not the run's.
     """
     mesh = devices.data_mesh()
-    setup.check(config, mesh)
-    workdir.check_config(path, config, required=True)
+    setup.check_evaluation(config, mesh)
+    workdir.check_evaluation_config(path, config)
     source = setup.open_split(config, config.data.eval_split)
     optimizer = setup.build_optimizer(config, learning_rate=lambda step: 0.0)
     graphdef, state = setup.build_state(
@@ -150,7 +150,7 @@ def evaluate_checkpoint(
     )
     _check_count(results, source)
     worst = worst_classes(confusion, source.class_names, count=5)
-    print(f"step {step} on {source.num_examples} examples: {_summary(results)}")
+    print(f"step {step}: {_summary(results)}")
     for row in worst:
         taken_for = ", ".join(f"{name} ({n})" for name, n in row["taken_for"].items())
         print(
@@ -172,7 +172,7 @@ def _check_finite(
     """Raise UserError if any step since the last log line went wrong."""
     fetched = jax.device_get(window)
     for at, metrics in enumerate(fetched, start=step - len(window) + 1):
-        loss, norm = metrics.loss.total, metrics.grad_norm.total
+        loss, norm = metrics.loss.total, metrics.param_norm.total
         if not (np.isfinite(loss) and np.isfinite(norm)):
             checkpoints.wait()
             steps = checkpoints.steps()
@@ -180,7 +180,7 @@ def _check_finite(
                 checkpoints.workdir / "checkpoints" / str(steps[-1]) if steps else None
             )
             raise UserError(
-                f"step {at}: loss {loss}, gradient norm {norm}; the last good "
+                f"step {at}: loss {loss}, then parameter norm {norm}; the last good "
                 f"checkpoint is {good}; lower config.lr_per_256 or set "
                 f"config.clip_norm = 1.0, in a new --workdir"
             )

@@ -28,6 +28,9 @@ from nest.training.evaluation import EvalStep, make_eval_step
 from nest.training.optimizer import adamw, warmup_cosine
 
 AT_LEAST = {
+    "seed": 0,
+    "data.shift": 0,
+    "weight_decay": 0,
     "batch_size": 1,
     "eval_batch_size": 1,
     "accumulation_steps": 1,
@@ -54,7 +57,29 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
     for field in ("ema_decay", "label_smoothing"):
         if config[field] >= 1:
             raise UserError(f"config.{field} = {config[field]}; it must be below 1")
+    if config.warmup_epochs > config.num_epochs:
+        raise UserError(
+            f"config.warmup_epochs = {config.warmup_epochs} is longer than the run of "
+            f"config.num_epochs = {config.num_epochs}; shorten the warm-up"
+        )
+    first, last = config.profile_steps
+    if first > last:
+        raise UserError(
+            f"config.profile_steps = ({first}, {last}) ends before it starts"
+        )
     check_batch_size("batch_size", config.batch_size, mesh, config.accumulation_steps)
+    check_evaluation(config, mesh)
+
+
+def check_evaluation(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
+    """Raise UserError for a field that evaluation cannot work with."""
+    if not 0 < config.data.eval_crop <= 1:
+        raise UserError(
+            f"config.data.eval_crop = {config.data.eval_crop}; it must be in (0, 1]"
+        )
+    for field in ("mean", "std"):
+        if len(config.data[field]) != 3:
+            raise UserError(f"config.data.{field} needs three numbers, one per channel")
     check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
 
 

@@ -46,6 +46,7 @@ class TrainMetrics(clu.metrics.Collection):
     loss: clu.metrics.Average.from_output("loss")
     accuracy: clu.metrics.Average.from_output("accuracy")
     grad_norm: clu.metrics.Average.from_output("grad_norm")
+    param_norm: clu.metrics.Average.from_output("param_norm")
 
 
 TrainStep = Callable[[State, dict], tuple[State, TrainMetrics]]
@@ -132,7 +133,10 @@ def make_train_step(
         if ema is not None:
             ema = optax.incremental_update(params, ema, 1 - ema_decay)
         metrics = TrainMetrics.single_from_model_output(
-            loss=loss, accuracy=accuracy, grad_norm=optax.tree.norm(grads)
+            loss=loss,
+            accuracy=accuracy,
+            grad_norm=optax.tree.norm(grads),
+            param_norm=optax.tree.norm(params),
         )
         return State(state.step + 1, params, opt_state, ema), metrics
 

@@ -27,7 +27,6 @@ class Profiler:
             self._tracing = True
         yield
         if self._tracing and step == self._last:
-            jax.effects_barrier()
             jax.profiler.stop_trace()
             self._tracing = False
             print(f"profiler trace of steps {self._first}..{step}: {self._folder}")

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +16,7 @@ import ml_collections
 
 from nest.errors import UserError
 
-# Fields that may differ when a run is resumed: they do not touch its result.
+# Fields that may differ when a run is resumed: they do not touch what is trained.
 FREE_FIELDS = (
     "checkpoint_every_epochs",
     "data.data_dir",
@@ -25,6 +26,18 @@ FREE_FIELDS = (
     "keep_checkpoints",
     "log_every_steps",
     "profile_steps",
+)
+
+# What an evaluation's config must share with the run: names or beginnings of names.
+EVALUATION_FIELDS = (
+    "clip_norm",
+    "data.dataset",
+    "data.mean",
+    "data.source",
+    "data.std",
+    "ema_decay",
+    "model.",
+    "task",
 )
 
 PACKAGES = (
@@ -61,7 +74,7 @@ def claim(path: Path, config: ml_collections.ConfigDict) -> IO[str]:
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         lock.close()
         raise UserError(
             f"another run is writing to {path}; wait for it or give another --workdir"
@@ -76,21 +89,26 @@ def claim(path: Path, config: ml_collections.ConfigDict) -> IO[str]:
     return lock
 
 
-def check_config(
-    path: Path, config: ml_collections.ConfigDict, *, required: bool = False
-) -> None:
-    """Raise UserError if the run in `path` had a config with another result.
+def check_config(path: Path, config: ml_collections.ConfigDict) -> None:
+    """Raise UserError if `path` holds checkpoints of a config with another result."""
+    if any(path.glob("checkpoints/[0-9]*")):
+        _compare(path, config, lambda name: name not in FREE_FIELDS)
 
-    Args:
-      required: a folder without a run is an error, too.
+
+def check_evaluation_config(path: Path, config: ml_collections.ConfigDict) -> None:
+    """Raise UserError if the checkpoints in `path` do not fit an evaluation's config.
+
+    Only what shapes the checkpoint or the input has to agree.
     """
+    if not (path / "config.json").exists():
+        raise UserError(f"no run in {path}: config.json is missing; check --workdir")
+    _compare(path, config, lambda name: name.startswith(EVALUATION_FIELDS))
+
+
+def _compare(
+    path: Path, config: ml_collections.ConfigDict, matters: Callable[[str], bool]
+) -> None:
     file = path / "config.json"
-    if not file.exists():
-        if required:
-            raise UserError(
-                f"no run in {path}: config.json is missing; check --workdir"
-            )
-        return
     try:
         old = _flatten(json.loads(file.read_text()))
     except (OSError, ValueError) as error:
@@ -101,7 +119,7 @@ def check_config(
     changed = [
         f"{name} was {_show(old, name)}, now {_show(new, name)}"
         for name in sorted(old.keys() | new.keys())
-        if name not in FREE_FIELDS and _show(old, name) != _show(new, name)
+        if matters(name) and _show(old, name) != _show(new, name)
     ]
     if changed:
         raise UserError(
