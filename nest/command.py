@@ -87,6 +87,15 @@ def _call(main: Callable[[], None]) -> None:
         if error.errno not in MACHINE_ERRORS:
             raise
         _fail(f"{error.strerror}: {error.filename or 'writing failed'}", 1)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _fail(
+            f"out of memory ({str(error).split(chr(10))[0] or 'on the host'}); lower "
+            f"batch_size, or in training raise config.accumulation_steps or set "
+            f"config.model.remat=True",
+            1,
+        )
 
 
 def _check_config_is_loaded() -> None:

@@ -67,3 +67,18 @@ def test_the_default_workdir_is_named_after_the_config(tmp_path: Path):
         cwd=tmp_path,
     )
     assert "no run in runs/cifar_nest-small_100" in completed.stderr
+
+
+def test_too_little_memory_is_one_line(tmp_path: Path):
+    program = """
+import jax.numpy
+from nest import command
+command.run(lambda: jax.numpy.zeros(2**50).block_until_ready())
+"""
+    completed = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True
+    )
+    assert completed.returncode == 1
+    last = completed.stderr.splitlines()[-1]
+    assert "out of memory (RESOURCE_EXHAUSTED" in last and "lower batch_size" in last
+    assert "Traceback" not in completed.stderr

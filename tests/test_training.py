@@ -134,7 +134,8 @@ def test_a_run_logs_everything(finished):
 
 def test_a_finished_run_says_so(finished, capsys):
     config, path = finished
-    before = {file: file.stat().st_mtime_ns for file in path.rglob("*/state/**/*")}
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*.*")}
+    assert path / "environment.json" in before
     classifier.train(config, path)
     output = capsys.readouterr().out
     assert f"{path} is finished at step 30: test accuracy" in output
@@ -270,8 +271,9 @@ def test_a_wrong_field_is_one_line_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_profile_of_the_steps_asked_for(small_config, tmp_path: Path):
-    small_config.profile_steps = (2, 3)
+@pytest.mark.parametrize("steps", [(2, 3), (8, 99)])
+def test_a_profile_of_the_steps_asked_for(small_config, tmp_path: Path, steps):
+    small_config.profile_steps = steps
     classifier.train(small_config, tmp_path)
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
 

@@ -5,28 +5,45 @@ import re
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
 from nest.errors import UserError
 from nest.training import workdir
 
 
+def started(path: Path, config: ConfigDict, start_step: int = 0) -> None:
+    """What a run does before its first step."""
+    with workdir.claim(path, config):
+        workdir.record(path, config, start_step)
+
+
 def test_config_and_environment_are_recorded(tmp_path: Path, small_config):
     path = tmp_path / "a" / "run"
-    workdir.claim(path, small_config).close()
+    started(path, small_config)
     recorded = json.loads((path / "config.json").read_text())
     assert recorded["model"]["widths"] == [8, 8]
     assert recorded["seed"] == 0
-    environment = json.loads((path / "environment.json").read_text())
+    (environment,) = json.loads((path / "environment.json").read_text())
+    assert environment["start_step"] == 0
     assert environment["device_count"] == 2
     assert environment["packages"]["jax"]
     assert re.fullmatch(r"[0-9a-f]{40}\+?", environment["git_commit"] or "0" * 40)
 
 
+def test_every_start_of_a_run_is_recorded(tmp_path: Path, small_config):
+    for step in (0, 7, 9):
+        started(tmp_path, small_config, step)
+    starts = json.loads((tmp_path / "environment.json").read_text())
+    assert [start["start_step"] for start in starts] == [0, 7, 9]
+    started(tmp_path, small_config, 0)
+    assert len(json.loads((tmp_path / "environment.json").read_text())) == 1
+
+
 def test_a_free_field_may_change(tmp_path: Path, small_config):
-    workdir.claim(tmp_path, small_config).close()
+    started(tmp_path, small_config)
     small_config.log_every_steps = 7
     small_config.data.data_dir = "/elsewhere"
-    workdir.claim(tmp_path, small_config).close()
+    started(tmp_path, small_config)
     assert json.loads((tmp_path / "config.json").read_text())["log_every_steps"] == 7
 
 
@@ -36,14 +53,15 @@ def test_every_free_field_exists(small_config):
 
 
 def test_a_run_without_a_checkpoint_binds_nothing(tmp_path: Path, small_config):
-    workdir.claim(tmp_path, small_config).close()
+    started(tmp_path, small_config)
     small_config.batch_size = 64
     workdir.claim(tmp_path, small_config).close()
 
 
-def test_any_other_change_is_refused_by_name(tmp_path: Path, small_config):
-    workdir.claim(tmp_path, small_config).close()
-    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+@pytest.mark.parametrize("folder", ["checkpoints", "best"])
+def test_any_other_change_is_refused_by_name(tmp_path, small_config, folder: str):
+    started(tmp_path, small_config)
+    (tmp_path / folder / "3").mkdir(parents=True)
     before = (tmp_path / "config.json").read_text()
     small_config.batch_size = 64
     small_config.model.widths = (8, 16)
@@ -79,7 +97,7 @@ def test_a_folder_without_a_run_is_refused_where_one_is_needed(tmp_path, small_c
 
 
 def test_evaluation_may_differ_in_what_only_training_needs(tmp_path, small_config):
-    workdir.claim(tmp_path, small_config).close()
+    started(tmp_path, small_config)
     small_config.batch_size = 33
     small_config.data.eval_split = "train"
     workdir.check_evaluation_config(tmp_path, small_config)

@@ -56,12 +56,14 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
             print(f"{path} is finished at step {first}: {_summary(results)}")
             _say_where(path)
             return
+        workdir.record(path, config, start_step=first)
         _say_what(config, path, source, held_out, first, schedule, state.params)
 
         log = MetricsLog(path, start_step=first, active=jax.process_index() == 0)
         stack.callback(log.close)
         interruption = stack.enter_context(Interruption())
         profiler = Profiler(path / "profile", config.profile_steps)
+        stack.callback(profiler.stop)
         train_step = setup.build_train_step(
             config, graphdef, optimizer, mesh, num_classes=num_classes
         )
@@ -79,15 +81,16 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
         window: list[TrainMetrics] = []
 
         for step, batch in enumerate(progress.timed(batches), start=first + 1):
-            with profiler.step(step):
-                state, metrics = train_step(state, batch)
-                window.append(metrics)
-                jax.block_until_ready(window[max(0, len(window) - 1 - ahead)])
+            profiler.before(step)
+            state, metrics = train_step(state, batch)
+            window.append(metrics)
+            jax.block_until_ready(window[max(0, len(window) - 1 - ahead)])
+            profiler.after(step, metrics)
             last = step == schedule.num_steps
             stopping = interruption.received is not None and not last
             evaluating = last or step % schedule.eval_every == 0
             saving = last or stopping or step % schedule.checkpoint_every == 0
-            logging = last or step % config.log_every_steps == 0
+            logging = last or stopping or step % config.log_every_steps == 0
             if evaluating or saving or logging:
                 _check_finite(window, step, checkpoints)
             if logging:
@@ -104,9 +107,10 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
                 if results["top1"] > best:
                     best = results["top1"]
                     checkpoints.save_best(step, state, results)
-                progress.restart()
             if saving:
                 checkpoints.save(step, state, results)
+            if evaluating or saving or step == first + 1:  # compiled in the first
+                progress.restart()
             if stopping:
                 checkpoints.wait()
                 print(
@@ -116,7 +120,9 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
                 )
                 raise SystemExit(128 + interruption.received)
         checkpoints.wait()
-    print(f"finished in {time.perf_counter() - started:.0f} s: {_summary(results)}")
+    part = f" since step {first}" if first else ""
+    seconds = time.perf_counter() - started
+    print(f"finished in {seconds:.0f} s{part}: {_summary(results)}")
     _say_where(path)
 
 

@@ -1,5 +1,6 @@
 """The folder of one run: its config, its environment, and who may write to it."""
 
+import contextlib
 import fcntl
 import importlib.metadata
 import json
@@ -55,7 +56,7 @@ PACKAGES = (
 
 
 def claim(path: Path, config: ml_collections.ConfigDict) -> IO[str]:
-    """Make the folder this run's own and record config and environment in it.
+    """Make the folder this run's own.
 
     Returns:
       An open lock; the folder is free again when it is closed or the process ends.
@@ -81,17 +82,30 @@ def claim(path: Path, config: ml_collections.ConfigDict) -> IO[str]:
         ) from error
     try:
         check_config(path, config)
-        _write_json(path / "config.json", _plain(config))
-        _write_json(path / "environment.json", environment())
     except BaseException:
         lock.close()
         raise
     return lock
 
 
+def record(path: Path, config: ml_collections.ConfigDict, start_step: int) -> None:
+    """Write config.json, and add this start of the run to environment.json.
+
+    environment.json is a list with an entry for every start, so that a run continued
+    with other versions or on other devices shows both.
+    """
+    file = path / "environment.json"
+    starts = []
+    if start_step > 0 and file.exists():
+        with contextlib.suppress(ValueError):
+            starts = json.loads(file.read_text())
+    _write_json(path / "config.json", _plain(config))
+    _write_json(file, [*starts, {"start_step": start_step} | environment()])
+
+
 def check_config(path: Path, config: ml_collections.ConfigDict) -> None:
     """Raise UserError if `path` holds checkpoints of a config with another result."""
-    if any(path.glob("checkpoints/[0-9]*")):
+    if any(path.glob("checkpoints/[0-9]*")) or any(path.glob("best/[0-9]*")):
         _compare(path, config, lambda name: name not in FREE_FIELDS)
 
 
@@ -188,7 +202,7 @@ def _show(fields: dict[str, Any], name: str) -> str:
     return json.dumps(fields[name]) if name in fields else "absent"
 
 
-def _write_json(file: Path, content: dict[str, Any]) -> None:
+def _write_json(file: Path, content: Any) -> None:
     """Write in one piece, so that a kill leaves the old file or the new one."""
     part = file.with_suffix(".part")
     part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
