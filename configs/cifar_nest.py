@@ -6,9 +6,6 @@ hardware: one GPU; the paper trained NesT-T on one
 time:     not run
 result:   not run. The paper: CIFAR-10 T/S/B 96.04/96.97/97.20 %, CIFAR-100
           78.69/81.70/82.56 % (only 97.20 and 82.56 are confirmed)
-
-Of the published augmentation this has the shift and the flip; RandAugment, random
-erasing, MixUp and CutMix are not written yet, so expect less than the paper.
 """
 
 from ml_collections import ConfigDict
@@ -32,14 +29,20 @@ def get_config(variant: str = "tiny") -> ConfigDict:
     config.model.image_size = 32
 
     config.data.dataset = "cifar100" if classes else "cifar10"
-    config.data.shift = 2
-    config.data.flip = True
     if classes:
         config.data.mean = (0.5071, 0.4867, 0.4408)
         config.data.std = (0.2675, 0.2565, 0.2761)
     else:
         config.data.mean = (0.4914, 0.4822, 0.4465)
         config.data.std = (0.2471, 0.2435, 0.2616)
+
+    config.augment.shift = 2
+    config.augment.flip = True
+    config.augment.randaugment.layers = 2
+    config.augment.randaugment.translate = 10.0
+    config.augment.random_erasing.probability = 0.25
+    config.augment.mix.mixup_alpha = 0.8
+    config.augment.mix.cutmix_alpha = 1.0
 
     config.batch_size = BATCH_SIZES[size]
     config.num_epochs = 300.0

@@ -39,10 +39,39 @@ def get_config() -> ConfigDict:
     config.data.eval_crop = 1.0  # side of the centre crop / short side, (0, 1]
     config.data.crop_area = (0.05, 1.0)  # of a random resized crop, share of the image
     config.data.crop_aspect = (3 / 4, 4 / 3)  # of a random resized crop
-    config.data.shift = 0  # pixels of padding before a random crop of the same size
-    config.data.flip = False  # mirror half of the training images
     config.data.mean = (0.5, 0.5, 0.5)  # per channel, of values in [0, 1]
     config.data.std = (0.5, 0.5, 0.5)
+
+    config.augment = ConfigDict()  # of training images, in this order
+    config.augment.shift = 0  # pixels of padding before a random crop of the same size
+    config.augment.flip = False  # mirror half of the images
+    config.augment.randaugment = randaugment = ConfigDict()
+    randaugment.layers = 0  # operations per image; 0 is off
+    randaugment.probability = 0.5  # of each layer, [0, 1]
+    randaugment.magnitude = 9.0  # mean of what is drawn, [0, 10]
+    randaugment.magnitude_std = 0.5
+    randaugment.rotate = 30.0  # degrees; this and the next ones at magnitude 10
+    randaugment.shear = 0.3  # pixels per pixel
+    randaugment.translate = 0.0  # pixels; published: 10 at 32 px, 100 at 224 px
+    randaugment.posterize = 4.0  # bits that stay, [0, 8]
+    randaugment.solarize = 256.0  # threshold, [0, 256]
+    randaugment.solarize_add = 110.0  # added below 128, [0, 127]
+    randaugment.enhance = (0.1, 1.9)  # factors at magnitude 0 and 10
+    config.augment.color_jitter = color_jitter = ConfigDict()
+    color_jitter.probability = 0.0  # [0, 1]; 0 is off
+    color_jitter.brightness = 0.24  # factor 1 +- this, [0, 1]
+    color_jitter.contrast = 0.24  # factor 1 +- this, [0, 1]
+    color_jitter.saturation = 0.24  # factor 1 +- this, [0, 1]
+    color_jitter.hue = 0.06  # turns, +- this, [0, 0.5]
+    color_jitter.grey = 0.0  # probability of losing all colour, [0, 1]
+    config.augment.random_erasing = random_erasing = ConfigDict()
+    random_erasing.probability = 0.0  # [0, 1]; 0 is off
+    random_erasing.area = (0.02, 1 / 3)  # share of the image
+    random_erasing.aspect = (0.3, 1 / 0.3)  # height / width
+    config.augment.mix = mix = ConfigDict()
+    mix.mixup_alpha = 0.0  # 0 is off
+    mix.cutmix_alpha = 0.0  # 0 is off
+    mix.cutmix_share = 0.5  # probability of CutMix where both are on, [0, 1]
 
     config.batch_size = 0  # images per step, over all devices
     config.accumulation_steps = 1  # parts of a batch worked off one after the other

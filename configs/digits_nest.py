@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
 
     config.data.source = "digits"
     config.data.dataset = "digits"
-    config.data.shift = 1
+    config.augment.shift = 1
 
     config.batch_size = 32
     config.num_epochs = 40.0

@@ -5,9 +5,6 @@ command:  python train.py --config=configs/imagenet_nest.py:base
 hardware: TPU or GPUs for a global batch of 1024
 time:     not run
 result:   not run. The paper: T/S/B 81.5/83.3/83.8 %
-
-Of the published augmentation this has the random resized crop and the flip; the rest is
-not written yet, so expect less than the paper.
 """
 
 from ml_collections import ConfigDict
@@ -33,9 +30,17 @@ def get_config(size: str = "tiny") -> ConfigDict:
     config.data.in_memory = False
     config.data.threads = 16
     config.data.eval_crop = 224 / 256
-    config.data.flip = True
     config.data.mean = (0.485, 0.456, 0.406)
     config.data.std = (0.229, 0.224, 0.225)
+
+    config.augment.flip = True
+    config.augment.randaugment.layers = 2
+    config.augment.randaugment.translate = 100.0
+    config.augment.color_jitter.probability = 0.8
+    config.augment.color_jitter.grey = 0.2
+    config.augment.random_erasing.probability = 0.25
+    config.augment.mix.mixup_alpha = 0.8
+    config.augment.mix.cutmix_alpha = 1.0
 
     config.batch_size = 1024
     config.num_epochs = 300.0

@@ -108,6 +108,7 @@ def nest_contenders() -> tuple[dict[str, Contender], float]:
     from flax import nnx
 
     from nest import VARIANTS, create_model
+    from nest.augment.mixing import smooth_labels
     from nest.augment.recipe import normalize
     from nest.training.classifier_step import init_state, make_train_step
     from nest.training.devices import data_mesh, put_batch, replicated
@@ -139,8 +140,11 @@ def nest_contenders() -> tuple[dict[str, Contender], float]:
         mesh,
     )
 
-    def input_of(images: jax.Array, _: Any = None) -> jax.Array:
-        return normalize(images, (0.5,) * 3, (0.5,) * 3)
+    def input_of(images: jax.Array) -> jax.Array:
+        return normalize(images / 255, (0.5,) * 3, (0.5,) * 3)
+
+    def augment(images: jax.Array, labels: jax.Array, _: jax.Array) -> tuple:
+        return input_of(images), smooth_labels(labels, 1000, 0.1)
 
     @jax.jit
     def infer(params: dict, images: jax.Array) -> jax.Array:
@@ -157,9 +161,7 @@ def nest_contenders() -> tuple[dict[str, Contender], float]:
         graphdef,
         optimizer,
         mesh,
-        augment=input_of,
-        num_classes=1000,
-        label_smoothing=0.1,
+        augment=augment,
         ema_decay=0.0,
         accumulation_steps=1,
         seed=0,

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from nest import create_model
+from nest.augment.mixing import smooth_labels
 from nest.augment.recipe import normalize
 from nest.training.classifier_step import init_state, make_train_step
 from nest.training.devices import data_mesh, put_batch, replicated
@@ -49,9 +50,10 @@ def run(
     graphdef, params = nnx.split(model)
     optimizer = optax.sgd(lr)
     arguments = dict(
-        augment=lambda images, key: normalize(images, (0.5,) * 3, (0.5,) * 3),
-        num_classes=CLASSES,
-        label_smoothing=0.1,
+        augment=lambda images, labels, key: (
+            normalize(images / 255, (0.5,) * 3, (0.5,) * 3),
+            smooth_labels(labels, CLASSES, 0.1),
+        ),
         ema_decay=ema,
         accumulation_steps=1,
         seed=0,
@@ -73,7 +75,7 @@ def assert_close(left, right, **tolerance):
 
 def test_a_step_descends_the_smoothed_cross_entropy(two_devices):
     graphdef, states, metrics = run(two_devices, steps=1)
-    images = normalize(jnp.asarray(batch()["image"]), (0.5,) * 3, (0.5,) * 3)
+    images = normalize(jnp.asarray(batch()["image"]) / 255, (0.5,) * 3, (0.5,) * 3)
     targets = 0.9 * np.eye(CLASSES)[batch()["label"]] + 0.1 / CLASSES
 
     def loss(params):

@@ -250,7 +250,7 @@ def test_a_changed_config_is_refused(finished):
         ("warmup_epochs", 9.0, "is longer than the run"),
         ("profile_steps", (5, 2), "ends before it starts"),
         ("seed", -1, "seed = -1; it must be at least 0"),
-        ("data.shift", -1, "data.shift = -1; it must be at least 0"),
+        ("augment.shift", -1, "augment.shift = -1; it must be at least 0"),
         ("data.eval_crop", 1.5, "eval_crop = 1.5; it must be in (0, 1]"),
         ("data.std", (0.5, 0.5), "data.std needs three numbers"),
         ("model.patch_size", 0, "must be positive"),

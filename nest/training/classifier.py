@@ -14,8 +14,8 @@ import numpy as np
 
 from nest.data.sources import Source
 from nest.errors import UserError
+from nest.training import classifier_check, devices, workdir
 from nest.training import classifier_setup as setup
-from nest.training import devices, workdir
 from nest.training.checkpoints import Checkpoints, Metrics
 from nest.training.classifier_step import TrainMetrics
 from nest.training.evaluation import evaluate, worst_classes
@@ -34,7 +34,7 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
     """
     started = time.perf_counter()
     mesh = devices.data_mesh()
-    setup.check(config, mesh)
+    classifier_check.check(config, mesh)
     source = setup.open_split(config, config.data.train_split)
     held_out = setup.open_split(config, config.data.eval_split)
     num_classes = len(source.class_names)
@@ -138,7 +138,7 @@ def evaluate_checkpoint(
       UserError: no such run or checkpoint, or a config that is not the run's.
     """
     mesh = devices.data_mesh()
-    setup.check_evaluation(config, mesh)
+    classifier_check.check_evaluation(config, mesh)
     workdir.check_evaluation_config(path, config)
     source = setup.open_split(config, config.data.eval_split)
     optimizer = setup.build_optimizer(config, learning_rate=lambda step: 0.0)

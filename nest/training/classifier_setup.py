@@ -1,7 +1,6 @@
 """From the classifier's config to the objects of a run; the config goes no further."""
 
 import dataclasses
-import operator
 from collections.abc import Iterator
 from functools import partial
 
@@ -12,75 +11,22 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from nest.augment.recipe import augment
+from nest.augment.randaugment import Strengths
+from nest.augment.recipe import Recipe, augment
 from nest.data.pipeline import Batch, EvalBatches, this_host, train_batches
 from nest.data.sources import Source, open_source
 from nest.errors import UserError
 from nest.models.variants import create_model
+from nest.training.classifier_check import mixes
 from nest.training.classifier_step import (
     State,
     TrainStep,
     init_state,
     make_train_step,
 )
-from nest.training.devices import check_batch_size, replicated
+from nest.training.devices import replicated
 from nest.training.evaluation import EvalStep, make_eval_step
 from nest.training.optimizer import adamw, warmup_cosine
-
-AT_LEAST = {
-    "seed": 0,
-    "data.shift": 0,
-    "weight_decay": 0,
-    "batch_size": 1,
-    "eval_batch_size": 1,
-    "accumulation_steps": 1,
-    "keep_checkpoints": 1,
-    "data.threads": 1,
-    "log_every_steps": 1,
-    "eval_every_epochs": 1e-9,
-    "checkpoint_every_epochs": 1e-9,
-    "num_epochs": 1e-9,
-    "warmup_epochs": 0,
-    "clip_norm": 0,
-    "ema_decay": 0,
-    "label_smoothing": 0,
-}
-
-
-def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
-    """Raise UserError for a field out of its range."""
-    for field, least in AT_LEAST.items():
-        value = operator.attrgetter(field)(config)
-        if value < least:
-            bound = "positive" if least == 1e-9 else f"at least {least}"
-            raise UserError(f"config.{field} = {value}; it must be {bound}")
-    for field in ("ema_decay", "label_smoothing"):
-        if config[field] >= 1:
-            raise UserError(f"config.{field} = {config[field]}; it must be below 1")
-    if config.warmup_epochs > config.num_epochs:
-        raise UserError(
-            f"config.warmup_epochs = {config.warmup_epochs} is longer than the run of "
-            f"config.num_epochs = {config.num_epochs}; shorten the warm-up"
-        )
-    first, last = config.profile_steps
-    if first > last:
-        raise UserError(
-            f"config.profile_steps = ({first}, {last}) ends before it starts"
-        )
-    check_batch_size("batch_size", config.batch_size, mesh, config.accumulation_steps)
-    check_evaluation(config, mesh)
-
-
-def check_evaluation(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
-    """Raise UserError for a field that evaluation cannot work with."""
-    if not 0 < config.data.eval_crop <= 1:
-        raise UserError(
-            f"config.data.eval_crop = {config.data.eval_crop}; it must be in (0, 1]"
-        )
-    for field in ("mean", "std"):
-        if len(config.data[field]) != 3:
-            raise UserError(f"config.data.{field} needs three numbers, one per channel")
-    check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
 
 
 def build_model(config: ml_collections.ConfigDict, num_classes: int) -> nnx.Module:
@@ -208,6 +154,31 @@ def build_state(
     return graphdef, jax.device_put(state, replicated(mesh))
 
 
+def build_recipe(config: ml_collections.ConfigDict) -> Recipe:
+    """Build the recipe that `config.augment` describes; what is off becomes None."""
+    parts = config.augment
+    randaugment = parts.randaugment.to_dict()
+    arguments = {
+        name: randaugment.pop(name)
+        for name in ("layers", "probability", "magnitude", "magnitude_std")
+    }
+    arguments["strengths"] = Strengths(**randaugment)
+    color_jitter = parts.color_jitter
+    jitters = color_jitter.probability > 0 or color_jitter.grey > 0
+    erases = parts.random_erasing.probability > 0
+    return Recipe(
+        shift=parts.shift,
+        flip=parts.flip,
+        randaugment=arguments if parts.randaugment.layers else None,
+        color_jitter=color_jitter.to_dict() if jitters else None,
+        mean=config.data.mean,
+        std=config.data.std,
+        random_erasing=parts.random_erasing.to_dict() if erases else None,
+        smoothing=config.label_smoothing,
+        mix=parts.mix.to_dict() if mixes(config) else None,
+    )
+
+
 def build_train_step(
     config: ml_collections.ConfigDict,
     graphdef: nnx.GraphDef,
@@ -217,16 +188,11 @@ def build_train_step(
     num_classes: int,
 ) -> TrainStep:
     """Build the jitted training step that `config` describes."""
-    data = config.data
     return make_train_step(
         graphdef,
         optimizer,
         mesh,
-        augment=partial(
-            augment, shift=data.shift, flip=data.flip, mean=data.mean, std=data.std
-        ),
-        num_classes=num_classes,
-        label_smoothing=config.label_smoothing,
+        augment=partial(augment, recipe=build_recipe(config), num_classes=num_classes),
         ema_decay=config.ema_decay,
         accumulation_steps=config.accumulation_steps,
         seed=config.seed,

@@ -12,7 +12,6 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from nest.augment.recipe import smooth_labels
 from nest.training import devices
 
 
@@ -49,6 +48,7 @@ class TrainMetrics(clu.metrics.Collection):
     param_norm: clu.metrics.Average.from_output("param_norm")
 
 
+Augment = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 TrainStep = Callable[[State, dict], tuple[State, TrainMetrics]]
 
 
@@ -69,9 +69,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     *,
-    augment: Callable[[jax.Array, jax.Array], jax.Array],
-    num_classes: int,
-    label_smoothing: float,
+    augment: Augment,
     ema_decay: float,
     accumulation_steps: int,
     seed: int,
@@ -79,7 +77,7 @@ def make_train_step(
     """Build the jitted step over all devices.
 
     Args:
-      augment: uint8 images and a key to the model's input.
+      augment: uint8 images, labels and a key to the model's input and targets.
       ema_decay: ignored when the state has no average.
       accumulation_steps: the batch is worked off in so many parts; the gradient is the
         mean over the whole batch.
@@ -90,20 +88,19 @@ def make_train_step(
     """
 
     def loss_of(
-        params: dict, images: jax.Array, labels: jax.Array, key: jax.Array
+        params: dict, images: jax.Array, targets: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         logits = nnx.merge(graphdef, params)(images, rngs=nnx.Rngs(dropout=key))
-        targets = smooth_labels(labels, num_classes, label_smoothing)
         loss = optax.softmax_cross_entropy(logits, targets).mean()
-        return loss, (logits.argmax(axis=-1) == labels).mean()
+        return loss, (logits.argmax(axis=-1) == targets.argmax(axis=-1)).mean()
 
     grad_of = jax.value_and_grad(loss_of, has_aux=True)
 
     def mean_over_parts(
-        params: dict, images: jax.Array, labels: jax.Array, key: jax.Array
+        params: dict, images: jax.Array, targets: jax.Array, key: jax.Array
     ) -> tuple[tuple[jax.Array, jax.Array], dict]:
         if accumulation_steps == 1:
-            return grad_of(params, images, labels, key)
+            return grad_of(params, images, targets, key)
 
         # Part i takes rows i, i + k, i + 2k, ...: an equal share of every device's.
         def split(x: jax.Array) -> jax.Array:
@@ -114,7 +111,7 @@ def make_train_step(
             return jax.tree.map(jnp.add, total, grad_of(params, *part)), None
 
         keys = jax.random.split(key, accumulation_steps)
-        parts = (split(images), split(labels), keys)
+        parts = (split(images), split(targets), keys)
         like = jax.eval_shape(grad_of, params, *(x[0] for x in parts))
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
         total, _ = jax.lax.scan(add, zeros, parts)
@@ -123,9 +120,9 @@ def make_train_step(
     def step(state: State, batch: dict) -> tuple[State, TrainMetrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         augment_key, model_key = jax.random.split(key)
-        images = augment(batch["image"], augment_key)
+        images, targets = augment(batch["image"], batch["label"], augment_key)
         (loss, accuracy), grads = mean_over_parts(
-            state.params, images, batch["label"], model_key
+            state.params, images, targets, model_key
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -42,7 +42,8 @@ def make_eval_step(
     """
 
     def step(params: dict, batch: dict) -> tuple[EvalMetrics, jax.Array]:
-        logits = nnx.merge(graphdef, params)(normalize(batch["image"], mean, std))
+        images = normalize(batch["image"].astype(jnp.float32) / 255, mean, std)
+        logits = nnx.merge(graphdef, params)(images)
         labels, mask = batch["label"], batch["mask"]
         classes = logits.shape[-1]
         _, best = jax.lax.top_k(logits, min(5, classes))  # ties: the lower class
