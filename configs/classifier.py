@@ -29,13 +29,15 @@ def get_config() -> ConfigDict:
     config.model.remat = False  # less memory for about a third more time
 
     config.data = ConfigDict()
-    config.data.source = "tfds"  # tfds, digits
-    config.data.dataset = ""  # TFDS name
-    config.data.data_dir = ""  # "" is TFDS's own default, ~/tensorflow_datasets
+    config.data.source = "tfds"  # tfds, folder, cifar, digits, synthetic
+    config.data.dataset = ""  # TFDS name; cifar10, cifar100; CLASSESxEXAMPLESxSIZE
+    config.data.data_dir = ""  # for tfds, "" is ~/tensorflow_datasets
     config.data.train_split = "train"
     config.data.eval_split = "test"
+    config.data.holdout = 0.0  # share of a folder without splits for "test", [0, 1)
+    config.data.skip_corrupt = False  # replace unreadable images; True counts them
     config.data.in_memory = True  # decode once; False: random resized crops on demand
-    config.data.threads = 4  # that decode, each a batch of its own, when not in memory
+    config.data.threads = 4  # that decode, when not in memory
     config.data.eval_crop = 1.0  # side of the centre crop / short side, (0, 1]
     config.data.crop_area = (0.05, 1.0)  # of a random resized crop, share of the image
     config.data.crop_aspect = (3 / 4, 4 / 3)  # of a random resized crop

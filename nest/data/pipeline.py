@@ -6,17 +6,18 @@ A batch is a dict: "image" uint8 (b, S, S, 3), "label" int32 (b,) and, for evalu
 
 import contextlib
 import dataclasses
-import functools
+import os
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache, partial
 
 import grain
 import jax
 import numpy as np
-from PIL import Image
 
-from nest.data.images import center_crop, decode, random_resized_crop
-from nest.data.sources import Source
+from nest.data.images import Picture, center_crop, random_resized_crop
+from nest.data.reader import Reader
 from nest.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -40,7 +41,7 @@ def this_host() -> Host:
     return Host(jax.process_index(), jax.process_count())
 
 
-@functools.lru_cache(maxsize=3)
+@lru_cache(maxsize=3)
 def _epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(num_examples)
 
@@ -60,20 +61,52 @@ def example_indices(positions: np.ndarray, num_examples: int, seed: int) -> np.n
 
 
 class Arrays:
-    """A split decoded once into memory, at the model's size."""
+    """A split decoded once into memory, at the model's size.
 
-    def __init__(self, source: Source, size: int, *, crop_fraction: float):
-        def load(i: int) -> tuple[np.ndarray, int]:
-            return _evaluation_image(source, i, size, crop_fraction)
+    Attributes:
+      images: uint8 (n, size, size, 3).
+      labels: int32 (n,).
+      readable: bool (n,); what is not is black.
+    """
+
+    def __init__(self, reader: Reader, size: int, *, crop_fraction: float):
+        count = reader.source.num_examples
+        _check_memory(count * size * size * 3)
+        self.images = np.zeros((count, size, size, 3), np.uint8)
+        self.labels = np.zeros(count, np.int32)
+        self.readable = np.zeros(count, bool)
+        crop = partial(center_crop, size=size, fraction=crop_fraction)
+
+        def load(i: int) -> None:
+            example = reader.read(i, crop)
+            if example is not None:
+                self.images[i], self.labels[i] = example
+                self.readable[i] = True
 
         with ThreadPoolExecutor() as pool:
-            examples = list(pool.map(load, range(source.num_examples)))
-        self.images = np.stack([image for image, _ in examples])
-        self.labels = np.array([label for _, label in examples], np.int32)
+            for _ in pool.map(load, range(count)):
+                pass
+        if not self.readable.any():
+            raise UserError("not a single image of this split is readable")
 
     def gather(self, indices: np.ndarray) -> Batch:
         """Return the images and labels at `indices`."""
         return {"image": self.images[indices], "label": self.labels[indices]}
+
+    def next_readable(self) -> np.ndarray:
+        """Map every index to itself or, where unreadable, to the next that is not."""
+        readable = np.flatnonzero(self.readable)
+        at = np.searchsorted(readable, np.arange(len(self.readable)))
+        return readable[at % len(readable)]
+
+
+def _check_memory(size: int) -> None:
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > 0.7 * there:
+        raise UserError(
+            f"the split needs {size / 2**30:.0f} GiB in memory, this machine has "
+            f"{there / 2**30:.0f}; set --config.data.in_memory=False"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +117,7 @@ class TrainExamples(grain.sources.RandomAccessDataSource):
     sequence, so neither the number of threads nor that of hosts changes it.
     """
 
-    source: Source
+    reader: Reader
     size: int
     seed: int
     host: Host
@@ -99,21 +132,21 @@ class TrainExamples(grain.sources.RandomAccessDataSource):
     def __getitem__(self, k: int) -> Batch:
         step, row = divmod(int(k), self.global_batch // self.host.count)
         position = self.host.positions(step, self.global_batch)[row : row + 1]
-        index = example_indices(position, self.source.num_examples, self.seed)[0]
-        rng = np.random.default_rng((self.seed, int(position[0])))
-        image, label = self.source.read(index)
-        image = random_resized_crop(
-            _decode(image, index),
-            self.size,
-            rng,
-            area=self.crop_area,
-            aspect=self.crop_aspect,
-        )
+        count = self.reader.source.num_examples
+        index = example_indices(position, count, self.seed)[0]
+
+        def crop(picture: Picture) -> np.ndarray:
+            rng = np.random.default_rng((self.seed, int(position[0])))
+            return random_resized_crop(
+                picture, self.size, rng, area=self.crop_area, aspect=self.crop_aspect
+            )
+
+        image, label = self.reader.read_or_next(index, crop)
         return {"image": image, "label": np.int32(label)}
 
 
 def train_batches(
-    source: Source,
+    reader: Reader,
     *,
     size: int,
     batch_size: int,
@@ -130,7 +163,7 @@ def train_batches(
     """Return this host's batches for the steps start_step .. num_steps - 1.
 
     Args:
-      source: the training split.
+      reader: of the training split.
       size: side of the images in pixels.
       batch_size: global; the hosts share it equally.
       in_memory: decode the split once and gather by index, cropped as for evaluation;
@@ -140,15 +173,17 @@ def train_batches(
       threads: decode so many batches at a time; used out of memory.
     """
     if in_memory:
-        arrays = Arrays(source, size, crop_fraction=eval_crop)
+        arrays = Arrays(reader, size, crop_fraction=eval_crop)
+        readable = arrays.next_readable()
 
         def gather(step: int) -> Batch:
             positions = host.positions(step, batch_size)
-            return arrays.gather(example_indices(positions, source.num_examples, seed))
+            indices = example_indices(positions, len(readable), seed)
+            return arrays.gather(readable[indices])
 
         return map(gather, range(start_step, num_steps))
     examples = TrainExamples(
-        source, size, seed, host, batch_size, num_steps, crop_area, crop_aspect
+        reader, size, seed, host, batch_size, num_steps, crop_area, crop_aspect
     )
     batches = grain.MapDataset.source(examples).batch(batch_size // host.count)
     # Grain's default would hold 500 batches in memory.
@@ -166,68 +201,74 @@ def _until_closed(stream: grain.IterDataset) -> Iterator[Batch]:
 class EvalBatches:
     """One pass over a split in order, every example exactly once on all hosts together.
 
-    The last batch is filled up with copies of the first example, masked out. Iterating
-    again starts another pass.
+    The last batch is filled up with copies of the first example, masked out, and so are
+    images that are left out because they cannot be read. Iterating again starts another
+    pass.
+
+    Args:
+      threads: decode so many images at a time, two batches ahead; used out of memory.
     """
 
     def __init__(
         self,
-        source: Source,
+        reader: Reader,
         *,
         size: int,
         batch_size: int,
         host: Host,
         in_memory: bool,
         eval_crop: float,
+        threads: int,
     ):
-        self.source = source
-        self.size = size
-        self.batch_size = batch_size
-        self.host = host
-        self.eval_crop = eval_crop
-        self.arrays = (
-            Arrays(source, size, crop_fraction=eval_crop) if in_memory else None
+        self._reader = reader
+        self._batch_size = batch_size
+        self._host = host
+        self._threads = threads
+        self._size = size
+        self._crop = partial(center_crop, size=size, fraction=eval_crop)
+        self._arrays = (
+            Arrays(reader, size, crop_fraction=eval_crop) if in_memory else None
         )
 
     def __len__(self) -> int:
-        return -(-self.source.num_examples // self.batch_size)
+        return -(-self._reader.source.num_examples // self._batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        with ThreadPoolExecutor() as pool:
-            for step in range(len(self)):
-                positions = self.host.positions(step, self.batch_size)
-                mask = positions < self.source.num_examples
-                indices = np.where(mask, positions, 0)
-                yield self._load(indices, pool) | {"mask": mask}
+        if self._arrays is not None:
+            return map(self._gather, range(len(self)))
+        return self._decode()
 
-    def _load(self, indices: np.ndarray, pool: ThreadPoolExecutor) -> Batch:
-        if self.arrays is not None:
-            return self.arrays.gather(indices)
+    def _rows(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of this host's rows and whether they count."""
+        positions = self._host.positions(step, self._batch_size)
+        mask = positions < self._reader.source.num_examples
+        return np.where(mask, positions, 0), mask
 
-        def load(i: int) -> tuple[np.ndarray, int]:
-            return _evaluation_image(self.source, i, self.size, self.eval_crop)
+    def _gather(self, step: int) -> Batch:
+        indices, mask = self._rows(step)
+        mask = mask & self._arrays.readable[indices]
+        return self._arrays.gather(indices) | {"mask": mask}
 
-        examples = list(pool.map(load, indices))
-        return {
-            "image": np.stack([image for image, _ in examples]),
-            "label": np.array([label for _, label in examples], np.int32),
-        }
+    def _decode(self) -> Iterator[Batch]:
+        nothing = np.zeros((self._size, self._size, 3), np.uint8), 0
+        with ThreadPoolExecutor(self._threads) as pool:
 
+            def start(step: int) -> list[Future]:
+                indices, _ = self._rows(step)
+                return [pool.submit(self._reader.read, i, self._crop) for i in indices]
 
-def _evaluation_image(
-    source: Source, i: int, size: int, crop_fraction: float
-) -> tuple[np.ndarray, int]:
-    image, label = source.read(i)
-    picture = _decode(image, i)
-    if crop_fraction == 1.0 and picture.size == (size, size):
-        return np.asarray(picture), label
-    return center_crop(picture, size, fraction=crop_fraction), label
-
-
-def _decode(image: bytes | np.ndarray, i: int) -> Image.Image:
-    try:
-        return decode(image)
-    except OSError as error:
-        raise UserError(
-            f"example {i} is not a readable image ({error}); prepare the dataset again"
-        ) from error
+            ahead = deque(start(step) for step in range(min(2, len(self))))
+            try:
+                for step in range(len(self)):
+                    examples = [future.result() for future in ahead.popleft()]
+                    if step + 2 < len(self):
+                        ahead.append(start(step + 2))
+                    there = np.array([example is not None for example in examples])
+                    images, labels = zip(*(x or nothing for x in examples), strict=True)
+                    yield {
+                        "image": np.stack(images),
+                        "label": np.array(labels, np.int32),
+                        "mask": self._rows(step)[1] & there,
+                    }
+            finally:
+                pool.shutdown(cancel_futures=True)

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import math
+import os
+import sys
 import time
 from functools import reduce
 from pathlib import Path
@@ -12,7 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from nest.data.sources import Source
+from nest.data.reader import Reader
 from nest.errors import UserError
 from nest.training import classifier_check, devices, workdir
 from nest.training import classifier_setup as setup
@@ -35,10 +37,11 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
     started = time.perf_counter()
     mesh = devices.data_mesh()
     classifier_check.check(config, mesh)
-    source = setup.open_split(config, config.data.train_split)
-    held_out = setup.open_split(config, config.data.eval_split)
-    num_classes = len(source.class_names)
-    schedule = setup.Schedule.of(config, source.num_examples)
+    reader = setup.open_split(config, config.data.train_split)
+    eval_reader = setup.open_split(config, config.data.eval_split)
+    _check_classes(reader, eval_reader)
+    num_classes = len(reader.source.class_names)
+    schedule = setup.Schedule.of(config, reader.source.num_examples)
     optimizer = setup.build_optimizer(config, schedule.learning_rate)
     graphdef, state = setup.build_state(
         config, optimizer, mesh, num_classes=num_classes
@@ -57,20 +60,21 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
             _say_where(path)
             return
         workdir.record(path, config, start_step=first)
-        _say_what(config, path, source, held_out, first, schedule, state.params)
+        _say_what(config, path, reader, eval_reader, first, schedule, state.params)
 
         log = MetricsLog(path, start_step=first, active=jax.process_index() == 0)
         stack.callback(log.close)
         interruption = stack.enter_context(Interruption())
         profiler = Profiler(path / "profile", config.profile_steps)
         stack.callback(profiler.stop)
+        stack.callback(_report_skipped, reader, eval_reader)
         train_step = setup.build_train_step(
             config, graphdef, optimizer, mesh, num_classes=num_classes
         )
         eval_step = setup.build_eval_step(config, graphdef, mesh)
-        eval_batches = setup.build_eval_batches(config, held_out)
+        eval_batches = setup.build_eval_batches(config, eval_reader)
         batches = setup.build_train_batches(
-            config, source, start=first, stop=schedule.num_steps
+            config, reader, start=first, stop=schedule.num_steps
         )
         batches = (devices.put_batch(batch, mesh) for batch in batches)
         progress = Progress(num_steps=schedule.num_steps, batch_size=config.batch_size)
@@ -97,11 +101,12 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
                 figures = _means(window) | progress.window() | device_memory()
                 figures["lr"] = float(schedule.learning_rate(step - 1))
                 log.write(step, {f"train/{name}": x for name, x in figures.items()})
+                progress.warn_of_waiting(figures["input_wait_share"], _mend(config))
                 progress.show(step, figures["loss"], figures["images_per_second"])
                 window = []
             if evaluating:
                 results, _ = evaluate(eval_step, state.eval_params, eval_batches, mesh)
-                _check_count(results, held_out)
+                _check_count(results, eval_reader)
                 log.write(step, {f"eval/{name}": x for name, x in results.items()})
                 progress.note(f"step {step}/{schedule.num_steps}  {_summary(results)}")
                 if results["top1"] > best:
@@ -140,10 +145,11 @@ def evaluate_checkpoint(
     mesh = devices.data_mesh()
     classifier_check.check_evaluation(config, mesh)
     workdir.check_evaluation_config(path, config)
-    source = setup.open_split(config, config.data.eval_split)
+    reader = setup.open_split(config, config.data.eval_split)
+    class_names = reader.source.class_names
     optimizer = setup.build_optimizer(config, learning_rate=lambda step: 0.0)
     graphdef, state = setup.build_state(
-        config, optimizer, mesh, num_classes=len(source.class_names)
+        config, optimizer, mesh, num_classes=len(class_names)
     )
     checkpoints = Checkpoints(path, read_only=True)
     step, state, _ = checkpoints.restore(which, state)
@@ -151,11 +157,12 @@ def evaluate_checkpoint(
     results, confusion = evaluate(
         setup.build_eval_step(config, graphdef, mesh),
         state.eval_params,
-        setup.build_eval_batches(config, source),
+        setup.build_eval_batches(config, reader),
         mesh,
     )
-    _check_count(results, source)
-    worst = worst_classes(confusion, source.class_names, count=5)
+    _check_count(results, reader)
+    _report_skipped(reader)
+    worst = worst_classes(confusion, class_names, count=5)
     print(f"step {step}: {_summary(results)}")
     for row in worst:
         taken_for = ", ".join(f"{name} ({n})" for name, n in row["taken_for"].items())
@@ -192,11 +199,36 @@ def _check_finite(
             )
 
 
-def _check_count(results: Metrics, source: Source) -> None:
-    if results["examples"] != source.num_examples:
-        raise RuntimeError(
-            f"evaluated {results['examples']} examples of {source.num_examples}"
+def _check_classes(reader: Reader, eval_reader: Reader) -> None:
+    if reader.source.class_names != eval_reader.source.class_names:
+        raise UserError(
+            f"the training split has {len(reader.source.class_names)} classes, the "
+            f"evaluation split {len(eval_reader.source.class_names)} or others; both "
+            f"need the same"
         )
+
+
+def _check_count(results: Metrics, reader: Reader) -> None:
+    expected = reader.source.num_examples - len(reader.skipped)
+    if results["examples"] != expected:
+        raise RuntimeError(f"evaluated {results['examples']} examples of {expected}")
+
+
+def _mend(config: ml_collections.ConfigDict) -> str:
+    """What to do when the accelerator waits for its input."""
+    if config.data.in_memory:
+        return "leave more of the CPU to this process, or use a larger batch"
+    return (
+        f"raise --config.data.threads (now {config.data.threads}; this machine has "
+        f"{os.cpu_count()} cores), store the images smaller, or, if they fit, set "
+        f"--config.data.in_memory=True"
+    )
+
+
+def _report_skipped(*readers: Reader) -> None:
+    for reader in readers:
+        if report := reader.report():
+            print(report, file=sys.stderr)
 
 
 def _summary(results: Metrics) -> str:
@@ -211,8 +243,8 @@ def _summary(results: Metrics) -> str:
 def _say_what(
     config: ml_collections.ConfigDict,
     path: Path,
-    source: Source,
-    held_out: Source,
+    reader: Reader,
+    eval_reader: Reader,
     first: int,
     schedule: setup.Schedule,
     params: dict,
@@ -226,8 +258,9 @@ def _say_what(
     print(
         f"{begin} in {path}: {config.model.name}, {count:,} parameters, "
         f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)\n"
-        f"{source.num_examples:,} training and {held_out.num_examples:,} test images "
-        f"of {len(source.class_names)} classes at {config.model.image_size} px, "
+        f"{reader.source.num_examples:,} training and "
+        f"{eval_reader.source.num_examples:,} test images of "
+        f"{len(reader.source.class_names)} classes at {config.model.image_size} px, "
         f"{schedule.num_steps:,} steps of {config.batch_size}",
         flush=True,
     )

@@ -33,6 +33,7 @@ AT_LEAST = {
 
 
 AT_MOST = {
+    "data.holdout": 0.9,
     "augment.randaugment.probability": 1,
     "augment.randaugment.magnitude": 10,
     "augment.randaugment.posterize": 8,

@@ -14,7 +14,8 @@ from jax.sharding import Mesh
 from nest.augment.randaugment import Strengths
 from nest.augment.recipe import Recipe, augment
 from nest.data.pipeline import Batch, EvalBatches, this_host, train_batches
-from nest.data.sources import Source, open_source
+from nest.data.reader import Reader
+from nest.data.sources import open_source
 from nest.errors import UserError
 from nest.models.variants import create_model
 from nest.training.classifier_check import mixes
@@ -52,21 +53,26 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int) -> nnx.Modu
         raise UserError(f"config.model: {error}") from error
 
 
-def open_split(config: ml_collections.ConfigDict, split: str) -> Source:
+def open_split(config: ml_collections.ConfigDict, split: str) -> Reader:
     """Open a split of the dataset that `config.data` names."""
     data = config.data
-    return open_source(
-        data.source, dataset=data.dataset, data_dir=data.data_dir, split=split
+    source = open_source(
+        data.source,
+        dataset=data.dataset,
+        data_dir=data.data_dir,
+        split=split,
+        holdout=data.holdout,
     )
+    return Reader(source, skip_corrupt=data.skip_corrupt)
 
 
 def build_train_batches(
-    config: ml_collections.ConfigDict, source: Source, *, start: int, stop: int
+    config: ml_collections.ConfigDict, reader: Reader, *, start: int, stop: int
 ) -> Iterator[Batch]:
     """Build this host's training batches for the steps start .. stop - 1."""
     data = config.data
     return train_batches(
-        source,
+        reader,
         size=config.model.image_size,
         batch_size=config.batch_size,
         start_step=start,
@@ -82,16 +88,17 @@ def build_train_batches(
 
 
 def build_eval_batches(
-    config: ml_collections.ConfigDict, source: Source
+    config: ml_collections.ConfigDict, reader: Reader
 ) -> EvalBatches:
     """Build the passes over an evaluation split."""
     return EvalBatches(
-        source,
+        reader,
         size=config.model.image_size,
         batch_size=config.eval_batch_size,
         host=this_host(),
         in_memory=config.data.in_memory,
         eval_crop=config.data.eval_crop,
+        threads=config.data.threads,
     )
 
 

@@ -21,6 +21,8 @@ class Progress:
         self._batch_size = batch_size
         self._live = sys.stdout.isatty()
         self._left_open = False
+        self._windows = 0
+        self._warned = False
         self.restart()
 
     def restart(self) -> None:
@@ -51,6 +53,21 @@ class Progress:
         self.restart()
         return figures
 
+    def warn_of_waiting(self, share: float, mend: str) -> None:
+        """Say once on standard error that more than 10 % of the time went by waiting.
+
+        The first window does not count: the input is only starting.
+        """
+        self._windows += 1
+        if share > 0.1 and self._windows > 1 and not self._warned:
+            self._warned = True
+            self._close_line()
+            print(
+                f"warning: {share:.0%} of the time is spent waiting for input; {mend}",
+                file=sys.stderr,
+                flush=True,
+            )
+
     def show(self, step: int, loss: float, images_per_second: float) -> None:
         """Print the line; on a terminal it overwrites itself."""
         left = (
@@ -68,10 +85,13 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
-        if self._left_open:
-            print()
-            self._left_open = False
+        self._close_line()
         print(text, flush=True)
+
+    def _close_line(self) -> None:
+        if self._left_open:
+            print(flush=True)
+            self._left_open = False
 
 
 def _clock(seconds: float) -> str:
