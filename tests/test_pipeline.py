@@ -6,23 +6,31 @@ import numpy as np
 import pytest
 
 from nest.data.pipeline import EvalBatches, Host, example_indices, train_batches
+from nest.data.reader import Reader
 from nest.data.sources import Source
 from nest.errors import UserError
 
 
-def source(num_examples: int = 10) -> Source:
-    """Images that hold their index in every pixel."""
-    return Source(
-        read=lambda i: (np.full((6, 6, 3), i, np.uint8), i % 3),
-        num_examples=num_examples,
+def reader(broken: tuple[int, ...] = ()) -> Reader:
+    """Ten images that hold their index in every pixel."""
+    source = Source(
+        read=lambda i: (
+            b"" if i in broken else np.full((6, 6, 3), i, np.uint8),
+            i % 3,
+        ),
+        num_examples=10,
         class_names=("a", "b", "c"),
+        describe=lambda i: f"example {i}",
     )
+    return Reader(source, skip_corrupt=True)
 
 
 ALONE = Host(0, 1)
 
 
-def batches(host: Host = ALONE, start: int = 0, **overrides) -> list[dict]:
+def batches(
+    host: Host = ALONE, start: int = 0, broken: tuple = (), **overrides
+) -> list[dict]:
     arguments = dict(
         size=6,
         batch_size=4,
@@ -36,7 +44,7 @@ def batches(host: Host = ALONE, start: int = 0, **overrides) -> list[dict]:
         crop_aspect=(0.75, 4 / 3),
         threads=2,
     )
-    return list(train_batches(source(), **arguments | overrides))
+    return list(train_batches(reader(broken), **arguments | overrides))
 
 
 def assert_equal(left: list[dict], right: list[dict]) -> None:
@@ -99,7 +107,7 @@ def test_disk_and_memory_follow_the_same_order():
 
 def test_a_stream_can_be_left_early():
     stream = train_batches(
-        source(),
+        reader(),
         size=6,
         batch_size=4,
         start_step=0,
@@ -116,34 +124,52 @@ def test_a_stream_can_be_left_early():
     stream.close()
 
 
+def eval_batches(host: Host, broken: tuple = (), **overrides) -> EvalBatches:
+    arguments = dict(size=6, batch_size=4, eval_crop=1.0, in_memory=True, threads=2)
+    return EvalBatches(reader(broken), host=host, **arguments | overrides)
+
+
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("hosts", [1, 2])
 def test_evaluation_sees_every_example_once(in_memory: bool, hosts: int):
     seen = []
     for i in range(hosts):
-        passes = EvalBatches(
-            source(),
-            size=6,
-            batch_size=4,
-            host=Host(i, hosts),
-            in_memory=in_memory,
-            eval_crop=1.0,
-        )
+        passes = eval_batches(Host(i, hosts), in_memory=in_memory)
         assert len(passes) == 3
-        for batch in passes:
-            assert len(batch["image"]) == 4 // hosts  # filled up
-            seen += list(batch["image"][batch["mask"], 0, 0, 0])
+        for _ in range(2):
+            pixels = []
+            for batch in passes:
+                assert len(batch["image"]) == 4 // hosts  # filled up
+                pixels += list(batch["image"][batch["mask"], 0, 0, 0])
+        seen += pixels
     assert sorted(seen) == list(range(10))
 
 
-def test_an_unreadable_image_is_named():
-    broken = Source(read=lambda i: (b"no image", 0), num_examples=3, class_names=("a",))
-    with pytest.raises(UserError, match="example 0 is not a readable image"):
-        EvalBatches(
-            broken,
-            size=6,
-            batch_size=3,
-            host=ALONE,
-            in_memory=True,
-            eval_crop=1.0,
-        )
+def test_evaluation_can_be_left_early():
+    assert len(list(islice(eval_batches(ALONE, in_memory=False), 1))) == 1
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_evaluation_leaves_unreadable_images_out(in_memory: bool):
+    passes = eval_batches(ALONE, broken=(0, 5), in_memory=in_memory)
+    seen = [x for b in passes for x in b["image"][b["mask"], 0, 0, 0]]
+    assert sorted(seen) == [1, 2, 3, 4, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_training_replaces_unreadable_images_by_the_next(in_memory: bool):
+    whole = batches(in_memory=in_memory)
+    broken = batches(in_memory=in_memory, broken=(3, 4, 9))
+    replaced = {3: 5, 4: 5, 9: 0}
+    for a, b in zip(whole, broken, strict=True):
+        before = a["image"][:, 0, 0, 0]
+        expected = [replaced.get(int(i), int(i)) for i in before]
+        np.testing.assert_array_equal(b["image"][:, 0, 0, 0], expected)
+        np.testing.assert_array_equal(b["label"], np.array(expected) % 3)
+
+
+def test_nothing_readable_and_too_much_for_the_memory_are_errors():
+    with pytest.raises(UserError, match="not a single image of this split"):
+        batches(broken=tuple(range(10)))
+    with pytest.raises(UserError, match=r"GiB in memory.*in_memory=False"):
+        batches(size=10**6)

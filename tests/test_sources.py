@@ -46,8 +46,10 @@ def test_the_split_is_fixed():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(UserError, match="no data source 'folder'; there are: digits"):
-        open_source("folder", dataset="", data_dir="", split="train")
+    with pytest.raises(
+        UserError, match="no data source 'dir'; there are: digits, tfds"
+    ):
+        open_source("dir", dataset="", data_dir="", split="train")
     with pytest.raises(UserError, match="splits 'train' and 'test', not 'val'"):
         digits("val")
     with pytest.raises(UserError, match="TFDS knows no dataset 'cifar11'"):
@@ -73,3 +75,19 @@ def test_tfds_is_read_without_tensorflow():
     assert isinstance(image, bytes) and 0 <= label < 10
     with pytest.raises(UserError, match="splits train, test; nothing is in 'val'"):
         open_source("tfds", dataset="cifar10", data_dir="", split="val")
+
+
+def test_synthetic_images_are_the_same_every_time():
+    def opened(split: str, dataset: str = "3x20x8"):
+        return open_source("synthetic", dataset=dataset, data_dir="", split=split)
+
+    train, test = opened("train"), opened("test")
+    assert (train.num_examples, test.num_examples) == (20, 2)
+    assert train.class_names == ("0", "1", "2")
+    image, label = train.read(4)
+    assert image.shape == (8, 8, 3) and image.dtype == np.uint8 and label == 1
+    np.testing.assert_array_equal(image, opened("train").read(4)[0])
+    assert (image != test.read(1)[0]).any()
+    for wrong in ("", "3x20", "0x20x8"):
+        with pytest.raises(UserError, match="CLASSESxEXAMPLESxSIZE"):
+            opened("train", wrong)

@@ -47,8 +47,8 @@ class Reader:
             reason = str(error) if image else "no bytes"
         if not self._skip_corrupt:
             raise UserError(
-                f"{self.source.describe(i)} is not a readable image ({reason}); replace "
-                f"it, or set --config.data.skip_corrupt=True"
+                f"{self.source.describe(i)} is not a readable image ({reason}); "
+                f"replace it, or set --config.data.skip_corrupt=True"
             )
         self.skipped[i] = reason
         return None

@@ -6,6 +6,7 @@ https://www.cs.toronto.edu/~kriz/cifar.html; packed or unpacked, nothing is down
 import io
 import pickle
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,15 @@ FILES = {
     ("cifar100", "test"): ("test",),
 }
 PIXELS = 3 * 32 * 32
+READ_ERRORS = (
+    EOFError,
+    KeyError,
+    OSError,
+    ValueError,
+    pickle.UnpicklingError,
+    tarfile.TarError,
+    zlib.error,
+)
 
 
 def open_cifar(dataset: str, data_dir: str, split: str) -> Source:
@@ -54,41 +64,21 @@ def open_cifar(dataset: str, data_dir: str, split: str) -> Source:
     root = Path(data_dir or ".").expanduser()
     for version, (archive, folder) in VERSIONS[dataset].items():
         load = _load_python if version == "python" else _load_binary
-        names = FILES[dataset, split]
         try:
             if (root / folder).is_dir():
-                images, labels, classes = load(
-                    lambda name, at=root / folder: (at / name).read_bytes(),
-                    dataset,
-                    names,
-                )
+                loaded = load(_unpacked(root / folder), dataset, split)
             elif (root / archive).is_file():
                 with tarfile.open(root / archive) as tar:
-                    images, labels, classes = load(
-                        lambda name, tar=tar, at=folder: _member(tar, f"{at}/{name}"),
-                        dataset,
-                        names,
-                    )
+                    loaded = load(_packed(tar, folder), dataset, split)
             else:
                 continue
-        except (
-            EOFError,
-            KeyError,
-            OSError,
-            ValueError,
-            pickle.UnpicklingError,
-            tarfile.TarError,
-        ) as error:
+        except READ_ERRORS as error:
+            reason = " ".join(str(error).split())
             raise UserError(
-                f"{dataset} in {root} cannot be read ({error}); download {archive} "
+                f"{dataset} in {root} cannot be read ({reason}); download {archive} "
                 f"again"
             ) from error
-        return Source(
-            read=lambda i: (images[i], int(labels[i])),
-            num_examples=len(images),
-            class_names=classes,
-            describe=lambda i: f"{dataset} {split} image {i}",
-        )
+        return _source(*loaded, f"{dataset} {split}")
     wanted = " or ".join(archive for archive, _ in VERSIONS[dataset].values())
     raise UserError(
         f"no {wanted} in {root}; download one from "
@@ -96,21 +86,38 @@ def open_cifar(dataset: str, data_dir: str, split: str) -> Source:
     )
 
 
-def _member(tar: tarfile.TarFile, name: str) -> bytes:
-    file = tar.extractfile(name)
-    if file is None:
-        raise KeyError(f"{name} is not a file")
-    return file.read()
+def _source(
+    images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], name: str
+) -> Source:
+    return Source(
+        read=lambda i: (images[i], int(labels[i])),
+        num_examples=len(images),
+        class_names=class_names,
+        describe=lambda i: f"{name} image {i}",
+    )
 
 
+Read = Callable[[str], bytes]
 Loaded = tuple[np.ndarray, np.ndarray, tuple[str, ...]]
 
 
-def _load_python(
-    read: Callable[[str], bytes], dataset: str, names: tuple[str, ...]
-) -> Loaded:
+def _unpacked(folder: Path) -> Read:
+    return lambda name: (folder / name).read_bytes()
+
+
+def _packed(tar: tarfile.TarFile, folder: str) -> Read:
+    def read(name: str) -> bytes:
+        file = tar.extractfile(f"{folder}/{name}")
+        if file is None:
+            raise KeyError(f"{name} is not a file")
+        return file.read()
+
+    return read
+
+
+def _load_python(read: Read, dataset: str, split: str) -> Loaded:
     fine = dataset == "cifar100"
-    batches = [_unpickle(read(name)) for name in names]
+    batches = [_unpickle(read(name)) for name in FILES[dataset, split]]
     meta = _unpickle(read("meta" if fine else "batches.meta"))
     pixels = np.concatenate([batch[b"data"] for batch in batches])
     labels = [batch[b"fine_labels" if fine else b"labels"] for batch in batches]
@@ -118,16 +125,14 @@ def _load_python(
     return _checked(pixels, np.concatenate(labels), [x.decode() for x in classes])
 
 
-def _load_binary(
-    read: Callable[[str], bytes], dataset: str, names: tuple[str, ...]
-) -> Loaded:
+def _load_binary(read: Read, dataset: str, split: str) -> Loaded:
     fine = dataset == "cifar100"
     text = read("fine_label_names.txt" if fine else "batches.meta.txt").decode()
     before = 2 if fine else 1  # coarse and fine label, or the label
     rows = np.concatenate(
         [
             np.frombuffer(read(f"{name}.bin"), np.uint8).reshape(-1, before + PIXELS)
-            for name in names
+            for name in FILES[dataset, split]
         ]
     )
     return _checked(rows[:, before:], rows[:, before - 1], text.split())

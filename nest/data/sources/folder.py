@@ -36,7 +36,8 @@ def open_folder(data_dir: str, split: str, holdout: float) -> Source:
             f"{root} has no folders in it; expected {root}/CLASS/*.jpg or "
             f"{root}/{split}/CLASS/*.jpg"
         )
-    splits = [folder for folder in _folders(root) if _folders(folder)]
+    has_splits = (root / split).is_dir() or (root / "train").is_dir()
+    splits = _folders(root) if has_splits else []
     if splits:
         names = sorted({each.name for folder in splits for each in _folders(folder)})
         if split not in [folder.name for folder in splits]:

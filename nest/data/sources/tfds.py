@@ -27,10 +27,7 @@ def open_tfds(dataset: str, data_dir: str, split: str) -> Source:
     if not (builder.data_path / "dataset_info.json").exists():
         raise UserError(
             f"{dataset} is not prepared in {builder.data_dir}; either point "
-            f"--config.data.data_dir at the folder that holds it, or prepare it once, "
-            f'online: pip install tensorflow importlib_resources && python -c "import '
-            f"tensorflow_datasets as tfds; tfds.builder('{dataset}', "
-            f"file_format='array_record').download_and_prepare()\""
+            f"--config.data.data_dir at the folder that holds it, or {_mend(dataset)}"
         )
     if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise UserError(
@@ -40,7 +37,8 @@ def open_tfds(dataset: str, data_dir: str, split: str) -> Source:
             f"--out_file_format=array_record"
         )
     features = builder.info.features
-    if "image" not in features or not hasattr(features.get("label"), "names"):
+    named = "label" in features and hasattr(features["label"], "names")
+    if "image" not in features or not named:
         raise UserError(
             f"{dataset} has the features {', '.join(features)}; a classifier needs "
             f"an 'image' and a 'label' with class names"
@@ -65,3 +63,18 @@ def open_tfds(dataset: str, data_dir: str, split: str) -> Source:
         tuple(features["label"].names),
         lambda i: f"example {i} of {dataset} {split} in {builder.data_dir}",
     )
+
+
+def _mend(dataset: str) -> str:
+    """How to get a dataset that is not there."""
+    prepare = (
+        f"prepare it once, online: pip install tensorflow importlib_resources && "
+        f'python -c "import tensorflow_datasets as tfds; '
+        f"tfds.builder('{dataset}', file_format='array_record')"
+        f'.download_and_prepare()"'
+    )
+    if dataset == "imagenet2012":
+        return "prepare it: python scripts/prepare_imagenet.py --help"
+    if dataset in ("cifar10", "cifar100"):
+        return f"take its original archive: --config.data.source=cifar, or {prepare}"
+    return prepare
