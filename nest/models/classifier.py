@@ -66,12 +66,17 @@ class Level(nnx.Module):
             for rate in drop_path
         )
 
-    def __call__(self, x: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """Map the image plane below to this level's image plane."""
+    def enter(self, x: jax.Array) -> jax.Array:
+        """Return this level's tokens (B, G, N, C), before its layers, for the image
+        plane below."""
         if self.aggregation is not None:
             x = self.aggregation(x)
-        x = blockify(x, self.block_size)  # (B, G, N, C)
-        x = x + self.position_embedding[...].astype(self.dtype)
+        x = blockify(x, self.block_size)
+        return x + self.position_embedding[...].astype(self.dtype)
+
+    def __call__(self, x: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Map the image plane below to this level's image plane."""
+        x = self.enter(x)
         for layer in self.layers:
             key = None if rngs is None else rngs.dropout()
             x = _recomputed(layer, x, key) if self.remat else layer(x, key)
@@ -193,6 +198,15 @@ class NesT(nnx.Module):
         Raises:
           ValueError: images of another size or channel count.
         """
+        x = self.embed(images)
+        maps = []
+        for level in self.levels:
+            x = level(x, rngs=rngs)
+            maps.append(x)
+        return tuple(maps)
+
+    def embed(self, images: jax.Array) -> jax.Array:
+        """Return the patches' tokens (B, H, W, C); arguments as in `features`."""
         size = (self.image_size, self.image_size, self.in_channels)
         if images.shape[1:] != size:
             raise ValueError(
@@ -200,12 +214,7 @@ class NesT(nnx.Module):
                 f"{size[2]}), not {images.shape}; resize them or build the model with "
                 f"image_size="
             )
-        x = self.patch_embedding(images.astype(self.dtype))
-        maps = []
-        for level in self.levels:
-            x = level(x, rngs=rngs)
-            maps.append(x)
-        return tuple(maps)
+        return self.patch_embedding(images.astype(self.dtype))
 
     def classify(self, x: jax.Array) -> jax.Array:
         """Return float32 logits (B, num_classes) for the top level's (B, H, W, C)."""

@@ -139,17 +139,32 @@ class Attention(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return the attended (B, G, N, C) for tokens (B, G, N, C)."""
         batch, blocks, tokens, width = x.shape
-        x = self.qkv(x).reshape(batch * blocks, tokens, -1, self.head_dim)
-        x = x.transpose(0, 2, 1, 3)  # (B*G, H + 2 key heads, N, D)
-        query, key, value = jnp.split(
-            x, [self.heads, self.heads + self.key_heads], axis=1
-        )
+        query, key, value = self._project(x)
         # With one key head this folds all heads into rows: (B*G, 1, H*N, D).
         query = query.reshape(batch * blocks, self.key_heads, -1, self.head_dim)
         x = attend(query, key, value)
         x = x.reshape(batch, blocks, self.heads, tokens, self.head_dim)
         x = x.transpose(0, 1, 3, 2, 4)
         return self.out(x.reshape(batch, blocks, tokens, width))
+
+    def weights(self, x: jax.Array) -> jax.Array:
+        """Return who attends to whom, float32 (B, G, H, N, N); its rows sum to 1."""
+        batch, blocks, tokens, _ = x.shape
+        query, key, _ = self._project(x)
+        logits = jnp.matmul(
+            query * self.head_dim**-0.5,
+            key.swapaxes(-2, -1),
+            preferred_element_type=jnp.float32,
+        )
+        weights = jax.nn.softmax(logits, axis=-1)
+        return weights.reshape(batch, blocks, self.heads, tokens, tokens)
+
+    def _project(self, x: jax.Array) -> list[jax.Array]:
+        """Query (B*G, H, N, D), key and value (B*G, key heads, N, D)."""
+        batch, blocks, tokens, _ = x.shape
+        x = self.qkv(x).reshape(batch * blocks, tokens, -1, self.head_dim)
+        x = x.transpose(0, 2, 1, 3)  # (B*G, H + 2 key heads, N, D)
+        return jnp.split(x, [self.heads, self.heads + self.key_heads], axis=1)
 
 
 @jax.checkpoint

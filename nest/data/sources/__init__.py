@@ -5,7 +5,7 @@ from nest.errors import UserError
 
 __all__ = ["SOURCES", "Source", "open_source"]
 
-SOURCES = ("digits", "tfds", "folder", "cifar", "synthetic")
+SOURCES = ("digits", "tfds", "folder", "cifar", "clutter", "synthetic")
 
 
 def open_source(
@@ -17,7 +17,8 @@ def open_source(
       name: one of `SOURCES`.
       dataset: what the source calls it, see the module of that name; "digits" and
         "folder" ignore it.
-      data_dir: where the data lies; "digits" and "synthetic" ignore it.
+      data_dir: where the data lies; "digits", "clutter" and "synthetic" ignore
+        it.
       split: "train", "test" or what else the source has.
       holdout: share of the examples that "folder" keeps for the split "test" where the
         data has no such split; 0 for none.
@@ -41,6 +42,10 @@ def open_source(
         from nest.data.sources import cifar
 
         return cifar.open_cifar(dataset, data_dir, split)
+    if name == "clutter":
+        from nest.data.sources import clutter
+
+        return clutter.open_clutter(dataset, split)
     if name == "synthetic":
         from nest.data.sources import synthetic
 

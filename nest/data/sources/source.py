@@ -16,9 +16,12 @@ class Source:
       num_examples: valid indices are 0 .. num_examples - 1.
       class_names: one per label.
       describe: index -> what to call this example when it is broken, a path say.
+      boxes: index -> the boxes of the example's object, each (left, top, right, bottom)
+        in pixels, the last two exclusive; None where the source knows none.
     """
 
     read: Callable[[int], tuple[bytes | np.ndarray, int]]
     num_examples: int
     class_names: tuple[str, ...]
     describe: Callable[[int], str]
+    boxes: Callable[[int], tuple[tuple[int, int, int, int], ...]] | None = None
