@@ -93,4 +93,10 @@ def get_config() -> ConfigDict:
     config.keep_checkpoints = 2  # the newest; the best is kept besides
     config.log_every_steps = 50
     config.profile_steps = (0, 0)  # first and last step to trace; (0, 0) is off
+
+    config.localization = ConfigDict()  # of evaluate.py
+    config.localization.method = ""  # a key of nest.explain.methods.METHODS; "" is off
+    config.localization.boxes = ""  # CSV or ImageNet's XML tar; "": the source's own
+    config.localization.threshold = 0.5  # of a map scaled to [0, 1], [0, 1]
+    config.localization.thresholds = 100  # that MaxBoxAccV2 chooses from
     return config.lock()

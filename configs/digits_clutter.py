@@ -30,4 +30,6 @@ def get_config() -> ConfigDict:
     config.ema_decay = 0.99
     config.eval_every_epochs = 2.0
     config.checkpoint_every_epochs = 4.0
+
+    config.localization.method = "cam"
     return config

@@ -42,12 +42,13 @@ def grad_cam(
 
 
 def hires_cam(
-    model: NesT, images: jax.Array, classes: jax.Array, *, level: int = -1
+    model: NesT, images: jax.Array, classes: jax.Array, *, level: int = -2
 ) -> jax.Array:
     """HiResCAM: each token's own gradient times its activation.
 
     Draelos and Carin, Use HiResCAM instead of Grad-CAM, 2020. These are the maps that
-    GradCAT averages over blocks. Arguments and result as in `grad_cam`.
+    GradCAT averages over blocks; at the top see there. Arguments and result as in
+    `grad_cam`.
     """
     output, gradient = _at_level(model, images, classes, level)
     return jnp.einsum("bhwc,kbhwc->bkhw", output, gradient)

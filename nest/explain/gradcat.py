@@ -4,6 +4,10 @@ Level l has a map h_l = sum over channels of A_l * dY/dA_l, where A_l is its out
 a logit. A block of level l covers the 2x2 blocks of level l - 1 that were merged into
 it, and the mean of h_l over the quarter that a block became is that block's value. The
 path starts at the top block and goes on to the child of the largest value.
+
+At the top A is taken behind the head's LayerNorm, where h is CAM divided by the number
+of tokens. Before it, h is nothing but rounding: a LayerNorm does not change when its
+input is scaled, so its gradient has no part along the input.
 """
 
 import dataclasses
@@ -44,6 +48,7 @@ def gradcat(
     classes: jax.Array,
     *,
     sign: int = 1,
+    normalized_top: bool = True,
     width: int = 1,
 ) -> Tree:
     """Explain images by classes: one forward pass, one backward pass per class.
@@ -53,19 +58,24 @@ def gradcat(
       classes: int (B, K).
       sign: 1, or -1 as in the paper's Algorithm 1, which then follows what speaks
         against the class.
+      normalized_top: take the top level behind the head's LayerNorm; False takes it
+        before, where only the LayerNorm's epsilon keeps the map from being 0.
       width: P, how many paths the beam keeps; no more are returned than there are
         blocks at the bottom.
 
     Raises:
       ValueError: a model with one level, which has no tree.
     """
-    # Differs from the paper: it writes the sign -1; see the README for what that does.
+    # Differs from the paper: its sign is -1, and it does not say which side of the
+    # LayerNorm the top level is taken from. The README has the figures of all four.
     check_tree(model)
     logits, outputs, gradients = level_gradients(model, images, classes)
-    maps = tuple(
+    maps = [
         sign * jnp.einsum("bhwc,kbhwc->bkhw", output, gradient)
         for output, gradient in zip(outputs, gradients, strict=True)
-    )
+    ]
+    del maps[-2 if normalized_top else -1]
+    maps = tuple(maps)
     values = block_values(maps)
     path, _ = search(values, width=1)
     paths, scores = search(values, width=width)

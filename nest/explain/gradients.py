@@ -25,7 +25,8 @@ def level_gradients(
 
     Returns:
       Logits (B, classes); per level from `lowest` up its output A, float32
-      (B, H, W, C), on the image plane before aggregation; and the gradients dY/dA,
+      (B, H, W, C), on the image plane before aggregation, and last the top level's once
+      more, behind the head's LayerNorm; and the gradients dY/dA at each of these,
       float32 (K, B, H, W, C).
     """
     x = model.embed(images)
@@ -38,7 +39,10 @@ def level_gradients(
             x = level(x)
         if i >= lowest:
             outputs.append(x.astype(jnp.float32))
-    logits, pullback = jax.vjp(model.classify, x)
+    x, pullback = jax.vjp(model.norm, x)
+    outputs.append(x.astype(jnp.float32))
+    pullbacks.append(pullback)
+    logits, pullback = jax.vjp(model.score, x)
     pullbacks.append(pullback)
 
     def pull(chosen: jax.Array) -> Maps:

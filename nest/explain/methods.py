@@ -19,10 +19,14 @@ Method = Callable[[NesT, jax.Array, jax.Array], jax.Array]
 
 
 def gradcat_order(
-    model: NesT, images: jax.Array, classes: jax.Array, *, sign: int = 1
+    model: NesT, images: jax.Array, classes: jax.Array, **options: Any
 ) -> jax.Array:
-    """GradCAT as a heat map: see `nest.explain.gradcat.order_map`."""
-    return order_map(gradcat(model, images, classes, sign=sign).values)
+    """GradCAT as a heat map: see `nest.explain.gradcat.order_map`.
+
+    Args:
+      **options: of `gradcat`.
+    """
+    return order_map(gradcat(model, images, classes, **options).values)
 
 
 def noise(model: NesT, images: jax.Array, classes: jax.Array) -> jax.Array:
@@ -45,10 +49,11 @@ def noise(model: NesT, images: jax.Array, classes: jax.Array) -> jax.Array:
 METHODS: dict[str, Method] = {
     "gradcat": gradcat_order,
     "gradcat_minus": partial(gradcat_order, sign=-1),  # the paper's Algorithm 1
+    "gradcat_before_norm": partial(gradcat_order, normalized_top=False),
+    "gradcat_before_norm_minus": partial(gradcat_order, sign=-1, normalized_top=False),
     "cam": cam,
     "grad_cam": grad_cam,
     "grad_cam_below": partial(grad_cam, level=-2),
-    "hires_cam": hires_cam,
     "hires_cam_below": partial(hires_cam, level=-2),
     "rollout": rollout,
     "input_gradient": input_gradient,

@@ -218,8 +218,11 @@ class NesT(nnx.Module):
 
     def classify(self, x: jax.Array) -> jax.Array:
         """Return float32 logits (B, num_classes) for the top level's (B, H, W, C)."""
-        x = self.norm(x).astype(jnp.float32).mean(axis=(1, 2))
-        return self.head(x)
+        return self.score(self.norm(x))
+
+    def score(self, x: jax.Array) -> jax.Array:
+        """Return float32 logits (B, num_classes) for normalized tokens (B, H, W, C)."""
+        return self.head(x.astype(jnp.float32).mean(axis=(1, 2)))
 
     def __call__(self, images: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Return float32 logits (B, num_classes); arguments as in `features`."""

@@ -22,6 +22,7 @@ from nest.training.checkpoints import Checkpoints, Metrics
 from nest.training.classifier_step import TrainMetrics
 from nest.training.evaluation import evaluate, worst_classes
 from nest.training.interruption import Interruption
+from nest.training.localization import evaluate_localization
 from nest.training.metrics import MetricsLog, device_memory
 from nest.training.profiler import Profiler
 from nest.training.progress import Progress
@@ -170,6 +171,14 @@ def evaluate_checkpoint(
             f"  class {row['class']}: recall {row['recall']:.3f} of {row['examples']}, "
             f"taken for {taken_for}"
         )
+    if config.localization.method:
+        found = evaluate_localization(config, reader, graphdef, state.eval_params)
+        print(
+            f"localization by {found['method']}: top-1 error "
+            f"{found['top1_localization_error']:.2%}  GT-known {found['gt_known']:.2%}  "
+            f"MaxBoxAccV2 {found['max_box_acc_v2']:.2%}  ({found['examples']} images)"
+        )
+        results["localization"] = found
     about = {"workdir": str(path), "step": step, "split": config.data.eval_split}
     print(json.dumps(about | results | {"worst_classes": worst}))
 

@@ -25,6 +25,10 @@ FREE_FIELDS = (
     "eval_batch_size",
     "eval_every_epochs",
     "keep_checkpoints",
+    "localization.boxes",
+    "localization.method",
+    "localization.threshold",
+    "localization.thresholds",
     "log_every_steps",
     "profile_steps",
 )

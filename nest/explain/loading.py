@@ -1,0 +1,108 @@
+"""A trained classifier with all that an explanation needs besides."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+from flax import nnx
+
+from nest.data.reader import Reader
+from nest.errors import UserError
+from nest.models.classifier import NesT
+from nest.training import classifier_setup as setup
+from nest.training import devices
+from nest.training.checkpoints import Checkpoints
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A model and how its images are made.
+
+    Attributes:
+      model: with its trained parameters.
+      class_names: one per logit.
+      image_size: in pixels.
+      mean, std: see `nest.augment.recipe.normalize`.
+      eval_crop: see `nest.data.images.center_crop`.
+    """
+
+    model: NesT
+    class_names: tuple[str, ...]
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    eval_crop: float
+
+    def split(self) -> tuple[nnx.GraphDef, dict]:
+        """Return the model as its graph and its parameters, a dict."""
+        graphdef, params = nnx.split(self.model)
+        return graphdef, nnx.to_pure_dict(params)
+
+
+def load_workdir(path: Path, which: str) -> Classifier:
+    """Load a checkpoint of a training run, its moving average if it has one.
+
+    Args:
+      path: the run's workdir.
+      which: "best", "latest" or a step.
+
+    Raises:
+      UserError: no such run or checkpoint, or its dataset, which has the names of the
+        classes, is not on this machine.
+    """
+    config = read_config(path)
+    class_names = open_eval_split(config).source.class_names
+    optimizer = setup.build_optimizer(config, learning_rate=lambda step: 0.0)
+    mesh = devices.data_mesh(jax.devices()[:1])
+    graphdef, state = setup.build_state(
+        config, optimizer, mesh, num_classes=len(class_names)
+    )
+    checkpoints = Checkpoints(path, read_only=True)
+    _, state, _ = checkpoints.restore(which, state)
+    checkpoints.close()
+    return Classifier(
+        model=nnx.merge(graphdef, state.eval_params),
+        class_names=class_names,
+        image_size=config.model.image_size,
+        mean=config.data.mean,
+        std=config.data.std,
+        eval_crop=config.data.eval_crop,
+    )
+
+
+def read_config(path: Path) -> ml_collections.ConfigDict:
+    """Read the config of the run in `path`.
+
+    Raises:
+      UserError: there is none, or it is not a classifier's.
+    """
+    file = path / "config.json"
+    try:
+        fields = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"no run in {path}: config.json is missing; check --workdir, or train one: "
+            f"python train.py --config=configs/digits_nest.py"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({error}); restore it") from error
+    if fields.get("task") != "classifier":
+        raise UserError(
+            f"{path} holds a run of task {fields.get('task')!r}, but only "
+            f"a classifier can be explained; give another --workdir"
+        )
+    return ml_collections.ConfigDict(_with_tuples(fields))
+
+
+def open_eval_split(config: ml_collections.ConfigDict) -> Reader:
+    """Open the run's evaluation split."""
+    return setup.open_split(config, config.data.eval_split)
+
+
+def _with_tuples(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {name: _with_tuples(value) for name, value in tree.items()}
+    return tuple(tree) if isinstance(tree, list) else tree
