@@ -31,7 +31,7 @@ METHODS = flags.DEFINE_list(
 )
 MOSAICS = flags.DEFINE_integer("mosaics", 500, "How many.", lower_bound=1)
 EXAMPLES = flags.DEFINE_integer("examples", 500, "Test images, at most.", lower_bound=1)
-STEPS = flags.DEFINE_integer("steps", 16, "Of deletion and insertion.", lower_bound=1)
+STEPS = flags.DEFINE_integer("steps", 8, "Of deletion and insertion.", lower_bound=1)
 FILL = flags.DEFINE_enum("fill", "black", ["black", "mean"], "Of deleted pixels.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 50, "Images.", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "Of mosaics and shuffled weights.")

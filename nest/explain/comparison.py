@@ -15,7 +15,14 @@ from nest.data.reader import Reader
 from nest.data.sources import open_source
 from nest.explain import faithfulness
 from nest.explain.loading import Classifier, open_eval_split
-from nest.explain.methods import METHODS, Method, compile_method, enlarge, stream
+from nest.explain.methods import (
+    METHODS,
+    Explain,
+    Method,
+    compile_method,
+    enlarge,
+    stream,
+)
 from nest.models.classifier import NesT
 
 
@@ -114,8 +121,11 @@ class Comparison:
 
     def accuracy(self) -> float:
         """Return the share of the images that the classifier is right about."""
-        logits = self._run(_logits, self._params, self._examples.images)
-        return float((logits.argmax(axis=1) == self._examples.labels).mean())
+        classify, examples = self._compile(_logits), self._examples
+        logits = self._run(
+            classify, self._params, examples.images, examples.labels[:, None]
+        )
+        return float((logits.argmax(axis=1) == examples.labels).mean())
 
     def scores(self, name: str) -> dict[str, np.ndarray]:
         """Measure the method called `name`.
@@ -126,11 +136,11 @@ class Comparison:
           [0, 1]; and the rank correlations with the maps of the same model whose head,
           head and top level, and all weights are shuffled.
         """
-        method, examples = METHODS[name], self._examples
-        grids = self._run(method, self._params, examples.grids, examples.grid_labels)
+        explain, examples = self._compile(METHODS[name]), self._examples
+        grids = self._run(explain, self._params, examples.grids, examples.grid_labels)
         pointed = faithfulness.pointed_quarters(grids)
         scores = {"quarter": (pointed == np.arange(4)).mean(axis=1)}
-        maps = self._of_labels(method, self._params)
+        maps = self._of_labels(explain, self._params)
         large = np.asarray(enlarge(jnp.asarray(maps), self._size))
         if examples.boxes is not None:
             scores["point"] = faithfulness.point_in_box(large, examples.boxes)
@@ -149,29 +159,24 @@ class Comparison:
         scores["insertion"] = faithfulness.area_under(insertion)
         for stage, params in self._shuffled.items():
             scores[f"shuffled: {stage}"] = faithfulness.rank_correlations(
-                maps, self._of_labels(method, params)
+                maps, self._of_labels(explain, params)
             )
         return scores
 
-    def _of_labels(self, method: Method, params: dict) -> np.ndarray:
-        labels = self._examples.labels[:, None]
-        return self._run(method, params, self._examples.images, labels)[:, 0]
-
-    def _run(
-        self,
-        method: Method,
-        params: dict,
-        images: np.ndarray,
-        classes: np.ndarray | None = None,
-    ) -> np.ndarray:
-        if classes is None:
-            classes = np.zeros((len(images), 1), np.int32)
-
+    def _compile(self, method: Method) -> Explain:
         def of_pixels(model: NesT, images: jax.Array, classes: jax.Array) -> jax.Array:
             images = self._normalize(images.astype(jnp.float32) / 255)
             return method(model, images, classes)
 
-        explain = compile_method(self._graphdef, of_pixels)
+        return compile_method(self._graphdef, of_pixels)
+
+    def _of_labels(self, explain: Explain, params: dict) -> np.ndarray:
+        labels = self._examples.labels[:, None]
+        return self._run(explain, params, self._examples.images, labels)[:, 0]
+
+    def _run(
+        self, explain: Explain, params: dict, images: np.ndarray, classes: np.ndarray
+    ) -> np.ndarray:
         pairs = zip(images, classes, strict=True)
         return np.stack(
             list(stream(explain, params, pairs, batch_size=self._batch_size))

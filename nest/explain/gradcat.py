@@ -1,7 +1,7 @@
 """GradCAT: explain a decision by walking down the tree of blocks (paper, section 4).
 
-Level l has a map h_l = sum over channels of A_l * dY/dA_l, where A_l is its output and Y
-a logit. A block of level l covers the 2x2 blocks of level l - 1 that were merged into
+Level l has a map h_l = sum over channels of A_l * dY/dA_l, where A_l is its output and
+Y a logit. A block of level l covers the 2x2 blocks of level l - 1 that were merged into
 it, and the mean of h_l over the quarter that a block became is that block's value. The
 path starts at the top block and goes on to the child of the largest value.
 

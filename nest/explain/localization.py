@@ -63,9 +63,9 @@ def localize(
 
     Returns:
       "examples"; "top1_localization_error", the share of images that are classified
-      wrongly or whose largest part's box overlaps by less than 0.5 with every true box;
-      "gt_known", the share of at least 0.5 whatever the classifier says; "max_box_acc_v2"
-      and "best_threshold", the one that gives the most at an overlap of 0.5.
+      wrongly or whose largest part's box overlaps every true box by less than 0.5;
+      "gt_known", the share that overlaps by at least 0.5 whatever the classifier says;
+      "max_box_acc_v2"; and "best_threshold", its best at an overlap of 0.5.
     """
     levels = np.linspace(0, 1, thresholds + 1)[:-1]
     count, right, known = 0, 0, 0

@@ -16,6 +16,7 @@ from nest.explain.rollout import rollout
 from nest.models.classifier import NesT
 
 Method = Callable[[NesT, jax.Array, jax.Array], jax.Array]
+Explain = Callable[[dict, jax.Array, jax.Array], Any]
 
 
 def gradcat_order(
@@ -64,7 +65,7 @@ METHODS: dict[str, Method] = {
 
 def compile_method(
     graphdef: nnx.GraphDef, method: Callable[[NesT, jax.Array, jax.Array], Any]
-) -> Callable[[dict, jax.Array, jax.Array], Any]:
+) -> Explain:
     """Jit a method as a function of parameters, images (B, S, S, 3), classes (B, K)."""
 
     @jax.jit
@@ -75,7 +76,7 @@ def compile_method(
 
 
 def stream(
-    explain: Callable[[dict, jax.Array, jax.Array], Any],
+    explain: Explain,
     params: dict,
     examples: Iterable[tuple[np.ndarray, np.ndarray]],
     *,

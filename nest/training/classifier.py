@@ -174,9 +174,9 @@ def evaluate_checkpoint(
     if config.localization.method:
         found = evaluate_localization(config, reader, graphdef, state.eval_params)
         print(
-            f"localization by {found['method']}: top-1 error "
-            f"{found['top1_localization_error']:.2%}  GT-known {found['gt_known']:.2%}  "
-            f"MaxBoxAccV2 {found['max_box_acc_v2']:.2%}  ({found['examples']} images)"
+            f"localization by {found['method']} of {found['examples']} images: top-1 "
+            f"error {found['top1_localization_error']:.2%}  GT-known "
+            f"{found['gt_known']:.2%}  MaxBoxAccV2 {found['max_box_acc_v2']:.2%}"
         )
         results["localization"] = found
     about = {"workdir": str(path), "step": step, "split": config.data.eval_split}
