@@ -44,7 +44,7 @@ def open_boxes(file: str, source: Source) -> Callable[[int], tuple[Box, ...]]:
         found = _read_csv(path) if path.suffix == ".csv" else _read_archive(path)
     except FileNotFoundError as error:
         raise UserError(
-            f"no boxes in {path}; get ILSVRC2012_bbox_val_v3.tgz from image-net.org, or "
+            f"no file {path}; get ILSVRC2012_bbox_val_v3.tgz from image-net.org, or "
             f"write a CSV with the columns name,{','.join(FIELDS)}"
         ) from error
     except (
@@ -60,8 +60,8 @@ def open_boxes(file: str, source: Source) -> Callable[[int], tuple[Box, ...]]:
         ) from error
     if not any(_name(source, i) in found for i in range(source.num_examples)):
         raise UserError(
-            f"{path} has boxes of {len(found)} images, but of none of this split, whose "
-            f"first is called {_name(source, 0)!r}; check config.localization.boxes"
+            f"{path} has boxes of {len(found)} images, but of none in this split, its "
+            f"first called {_name(source, 0)!r}; check config.localization.boxes"
         )
     return lambda i: tuple(found.get(_name(source, i), ()))
 

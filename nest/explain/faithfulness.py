@@ -87,7 +87,7 @@ def point_in_box(maps: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def pixel_ranks(maps: jax.Array) -> jax.Array:
-    """Rank the pixels of maps (B, S, S), 0 the largest; ties in a fixed random order."""
+    """Rank the pixels of maps (B, S, S), 0 the largest; ties in a fixed order."""
     flat = maps.reshape(maps.shape[0], -1)
     mixed = jax.random.permutation(jax.random.key(0), flat.shape[1])
     order = mixed[jnp.argsort(-flat[:, mixed], axis=1, stable=True)]

@@ -66,8 +66,8 @@ def read_images(
         if min(picture.height, picture.width) < least:
             raise UserError(
                 f"{file} has {picture.width}x{picture.height} pixels, too few for a "
-                f"model that sees {classifier.image_size}x{classifier.image_size}; give "
-                f"one of at least {least} a side"
+                f"model that sees {classifier.image_size} a side; give one "
+                f"of at least {least} a side"
             )
         images.append((file, pixels))
     return images

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nest.explain.pictures import PANEL, colour, heated, scaled
+from nest.explain.pictures import PANEL, colour, heated, link, scaled
 
 GAP = 36  # pixels between the levels
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -98,10 +98,10 @@ def _tree(i: int, each: dict[str, Any], image_size: int) -> str:
                 _block(x, at, value, tints, level["level"], step, at == on_path)
             )
         if step:
-            start = _centre(each["path"][step - 1]["box"], scale)
-            end = _centre(chosen["box"], scale)
+            start, end = link(each["path"][step - 1]["box"], chosen["box"], scale)
+            left = x - PANEL - GAP
             links.append(
-                f'<line class="link" data-step="{step}" x1="{x - PANEL - GAP + start[0]}"'
+                f'<line class="link" data-step="{step}" x1="{left + start[0]}"'
                 f' y1="{20 + start[1]}" x2="{x + end[0]}" y2="{20 + end[1]}"/>'
             )
     width = len(each["levels"]) * (PANEL + GAP) - GAP
@@ -137,10 +137,6 @@ def _block(
         f'<title>{text}</title><rect x="{x + at[1] * side}" y="{20 + at[0] * side}" '
         f'width="{side}" height="{side}" fill="rgb({red},{green},{blue})"/>{shown}</g>'
     )
-
-
-def _centre(box: tuple, scale: float) -> tuple[float, float]:
-    return scale * (box[0] + box[2]) / 2, scale * (box[1] + box[3]) / 2
 
 
 def data_uri(image: Image.Image) -> str:

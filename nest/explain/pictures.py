@@ -1,5 +1,6 @@
 """The explanation of an image as one picture, in the manner of the paper's figure."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,11 @@ def _draw_class(
         sheet.paste(panel, (x, y))
         pen.text((x, y - 18), caption, fill="black", font=font)
     scale = PANEL / pixels.shape[0]
-    for i, (parent, child) in enumerate(zip(path, path[1:], strict=False), start=1):
+    for i, (parent, child) in enumerate(pairwise(path), start=1):
         x = GAP + i * (PANEL + GAP)
-        start, end = _centre(parent["box"], scale), _centre(child["box"], scale)
+        start, end = link(parent["box"], child["box"], scale)
         line = (x + start[0], y + start[1], x + PANEL + GAP + end[0], y + end[1])
         pen.line(line, fill=LINK, width=2)
-        pen.circle(line[2:], 4, fill=LINK)
 
 
 def outlined(pixels: np.ndarray, boxes: list) -> Image.Image:
@@ -123,5 +123,18 @@ def colour(value: float) -> tuple[int, int, int]:
     return tuple(round(255 + share * (part - 255)) for part in end)
 
 
-def _centre(box: tuple, scale: float) -> tuple[float, float]:
-    return scale * (box[0] + box[2]) / 2, scale * (box[1] + box[3]) / 2
+def link(
+    parent: tuple, child: tuple, scale: float
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the ends of the line from a block to its child in the next panel.
+
+    Args:
+      parent, child: boxes in pixels of the image.
+      scale: panel pixels per pixel of the image.
+
+    Returns:
+      x and y in the parent's panel and in the child's: the middles of the right and
+      the left side.
+    """
+    start = scale * parent[2], scale * (parent[1] + parent[3]) / 2
+    return start, (scale * child[0], scale * (child[1] + child[3]) / 2)
