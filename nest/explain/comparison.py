@@ -114,7 +114,7 @@ class Comparison:
         stages = {"head": 0, "head and top": 1, "all": depth}
         self._shuffled = {
             stage: faithfulness.randomize(
-                self._params, jax.random.key(seed), levels=levels
+                self._params, np.random.default_rng(seed), levels=levels
             )
             for stage, levels in stages.items()
         }

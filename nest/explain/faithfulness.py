@@ -143,7 +143,7 @@ def area_under(curves: np.ndarray) -> np.ndarray:
     return (curves[:, 1:] + curves[:, :-1]).mean(axis=1) / 2
 
 
-def randomize(params: dict, key: jax.Array, *, levels: int) -> dict:
+def randomize(params: dict, rng: np.random.Generator, *, levels: int) -> dict:
     """Shuffle the entries of every array of the head and of the levels next to it.
 
     The sanity check of Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018;
@@ -157,13 +157,9 @@ def randomize(params: dict, key: jax.Array, *, levels: int) -> dict:
     names = ["head", "norm"] + ["patch_embedding"] * (levels == depth)
     picked = {name: params[name] for name in names}
     picked["levels"] = {i: params["levels"][i] for i in range(depth - levels, depth)}
-    leaves, treedef = jax.tree.flatten(picked)
-    keys = jax.random.split(key, len(leaves))
-    leaves = [
-        jax.random.permutation(key, leaf.reshape(-1)).reshape(leaf.shape)
-        for key, leaf in zip(keys, leaves, strict=True)
-    ]
-    shuffled = jax.tree.unflatten(treedef, leaves)
+    shuffled = jax.tree.map(
+        lambda x: rng.permutation(np.ravel(x)).reshape(x.shape), picked
+    )
     return params | shuffled | {"levels": params["levels"] | shuffled["levels"]}
 
 
