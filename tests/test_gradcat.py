@@ -1,7 +1,7 @@
 """nest.explain.gradcat."""
 
 import itertools
-from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,37 +51,53 @@ def walk(maps: list[np.ndarray]) -> list[tuple[int, int]]:
     return path
 
 
-@pytest.mark.parametrize("sign", [1, -1])
-def test_the_path_is_that_of_the_paper_s_algorithm(small_model, small_images, sign):
-    tree = jitted(partial(gradcat, sign=sign), small_model, small_images, CLASSES)
+@pytest.fixture(scope="module")
+def trees(small_model, small_images) -> dict[str, Any]:
+    """The explanations under test and CAM's, compiled together to save time."""
+
+    def explain(model: NesT, images: jax.Array) -> dict[str, Any]:
+        return {
+            "plus": gradcat(model, images, CLASSES),
+            "minus": gradcat(model, images, CLASSES, sign=-1),
+            "before norm": gradcat(model, images, CLASSES, normalized_top=False),
+            "one by one": [
+                gradcat(model, images, CLASSES[:, k : k + 1]) for k in range(2)
+            ],
+            "cam": cam(model, images, CLASSES),
+        }
+
+    return jitted(explain, small_model, small_images)
+
+
+@pytest.mark.parametrize("sign", ["plus", "minus"])
+def test_the_path_is_that_of_the_paper_s_algorithm(trees, sign):
+    tree = trees[sign]
     for b, k in itertools.product(range(3), range(2)):
         path = walk([np.asarray(maps[b, k]) for maps in tree.maps])
         assert tree.path[b, k].tolist()[::-1] == [list(place) for place in path]
 
 
-def test_classes_together_are_as_one_by_one(small_model, small_images):
-    both = jitted(gradcat, small_model, small_images, CLASSES)
-    for k in range(2):
-        alone = jitted(gradcat, small_model, small_images, CLASSES[:, k : k + 1])
-        for left, right in zip(both.maps, alone.maps, strict=True):
+def test_the_sign_turns_the_maps_over(trees):
+    pairs = zip(trees["plus"].maps, trees["minus"].maps, strict=True)
+    for plus, minus in pairs:
+        np.testing.assert_allclose(plus, -minus, atol=1e-6)
+
+
+def test_classes_together_are_as_one_by_one(trees):
+    for k, alone in enumerate(trees["one by one"]):
+        for left, right in zip(trees["plus"].maps, alone.maps, strict=True):
             np.testing.assert_allclose(left[:, k], right[:, 0], atol=1e-5)
 
 
-def test_the_top_map_is_cam_by_the_number_of_tokens(small_model, small_images):
-    tree = jitted(gradcat, small_model, small_images, CLASSES)
-    expected = jitted(cam, small_model, small_images, CLASSES) / 16
-    np.testing.assert_allclose(tree.maps[-1], expected, atol=1e-6)
+def test_the_top_map_is_cam_by_the_number_of_tokens(trees):
+    np.testing.assert_allclose(trees["plus"].maps[-1], trees["cam"] / 16, atol=1e-6)
 
 
-def test_before_the_norm_the_top_map_vanishes(small_model, small_images):
+def test_before_the_norm_the_top_map_vanishes(trees):
     """A LayerNorm ignores the scale of its input: x * gradient sums to 0."""
-    after = jitted(gradcat, small_model, small_images, CLASSES)
-    before = jitted(
-        partial(gradcat, normalized_top=False), small_model, small_images, CLASSES
-    )
-    largest = jnp.abs(after.maps[-1]).max()
-    assert jnp.abs(before.maps[-1]).max() < 1e-5 * largest
-    np.testing.assert_array_equal(before.maps[0], after.maps[0])
+    after, before = trees["plus"], trees["before norm"]
+    assert jnp.abs(before.maps[-1]).max() < 1e-5 * jnp.abs(after.maps[-1]).max()
+    np.testing.assert_allclose(before.maps[0], after.maps[0], atol=1e-6)
 
 
 def test_a_value_is_the_mean_over_what_the_block_became():
@@ -129,8 +145,8 @@ def test_every_path_leads_from_parent_to_child():
     assert (np.diff(scores, axis=-1) <= 0).all()
 
 
-def test_the_order_follows_the_path(small_model, small_images):
-    tree = jitted(gradcat, small_model, small_images, CLASSES)
+def test_the_order_follows_the_path(trees):
+    tree = trees["plus"]
     order = np.asarray(order_map(tree.values))
     assert order.min() == 0 and order.max() == 1
     for b, k in itertools.product(range(3), range(2)):
