@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from ml_collections import ConfigDict
+from PIL import Image
 
 from configs import cifar_nest, imagenet_nest
 from nest.data.sources import Source
@@ -256,6 +257,9 @@ def test_a_changed_config_is_refused(finished):
         ("model.patch_size", 0, "must be positive"),
         ("model.heads", (0, 2, 2), "must be positive"),
         ("data.threads", 0, "data.threads = 0; it must be at least 1"),
+        ("data.holdout", 1.0, "data.holdout = 1.0; it must be in [0, 0.9]"),
+        ("augment.color_jitter.hue", 0.7, "hue = 0.7; it must be in [0, 0.5]"),
+        ("augment.random_erasing.area", (0.5, 0.1), "must be (smallest, largest)"),
     ],
 )
 def test_a_wrong_field_is_one_line_before_anything_is_written(
@@ -272,6 +276,37 @@ def test_a_wrong_field_is_one_line_before_anything_is_written(
 
 
 @pytest.mark.parametrize("steps", [(2, 3), (8, 99)])
+def test_mixing_needs_pairs_on_every_device(small_config, tmp_path: Path):
+    small_config.batch_size = 30
+    small_config.augment.mix.mixup_alpha = 0.8
+    with pytest.raises(UserError, match=r"odd number of images.*use a multiple of 4"):
+        classifier.train(small_config, tmp_path / "run")
+
+
+def test_broken_images_are_reported_at_the_end(small_config, tmp_path: Path, capsys):
+    data = tmp_path / "data"
+    for name in ("a", "b"):
+        (data / name).mkdir(parents=True)
+        for k in range(20):
+            image = np.full((8, 8, 3), 10 * k, np.uint8)
+            Image.fromarray(image).save(data / name / f"{k}.png")
+    (data / "a" / "cut.png").write_bytes((data / "a" / "1.png").read_bytes()[:40])
+    small_config.batch_size = 4
+    small_config.num_epochs = 1.0
+    small_config.warmup_epochs = 0.0
+    small_config.data.source = "folder"
+    small_config.data.data_dir = str(data)
+    small_config.data.holdout = 0.3
+    small_config.data.in_memory = False
+    with pytest.raises(UserError, match=r"cut\.png is not a readable image"):
+        classifier.train(small_config, tmp_path / "stops")
+    small_config.data.skip_corrupt = True
+    classifier.train(small_config, tmp_path / "goes_on")
+    output = capsys.readouterr()
+    assert "1 of " in output.err and "cut.png" in output.err
+    assert "finished in" in output.out
+
+
 def test_a_profile_of_the_steps_asked_for(small_config, tmp_path: Path, steps):
     small_config.profile_steps = steps
     classifier.train(small_config, tmp_path)
