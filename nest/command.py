@@ -5,6 +5,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -40,16 +41,22 @@ def default_workdir() -> Path:
     return Path("runs") / "-".join(filter(None, [Path(file).stem, argument]))
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[..., None], *, arguments: bool = False) -> None:
     """Parse the flags and call `main`.
+
+    Args:
+      arguments: call it with the list of what is no flag; else there must be nothing.
 
     A `UserError` ends the process with one line and status 1, a wrong flag with status
     2, Ctrl-C with status 130; only a mistake in the program shows a traceback.
     """
-    app.run(lambda _: _call(main), flags_parser=_parse)
+    app.run(
+        lambda rest: _call(partial(main, rest[1:]) if arguments else main),
+        flags_parser=partial(_parse, arguments=arguments),
+    )
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(argv: list[str], *, arguments: bool) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
         _check_config_is_loaded()
@@ -66,7 +73,7 @@ def _parse(argv: list[str]) -> list[str]:
         _fail(_one_line(error), 2)
     except UserError as error:
         _fail(str(error), 2)
-    if len(rest) > 1:
+    if len(rest) > 1 and not arguments:
         _fail(f"unexpected argument {rest[1]!r}; flags begin with --", 2)
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save.

@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs import cifar_nest, imagenet_nest
-from nest.data.sources import Source
 from nest.errors import UserError
 from nest.training import classifier, devices
 from nest.training import classifier_setup as setup
@@ -325,7 +324,7 @@ EXPERIMENTS = [
 
 @pytest.mark.parametrize(("module", "variant"), EXPERIMENTS)
 def test_every_experiment_runs_a_step_at_a_reduced_size(
-    module, variant: str, tmp_path: Path, monkeypatch
+    module, variant: str, tmp_path: Path
 ):
     config = module.get_config(variant)
     assert config.task == "classifier"
@@ -338,15 +337,11 @@ def test_every_experiment_runs_a_step_at_a_reduced_size(
     config.batch_size = config.eval_batch_size = 4
     config.num_epochs, config.warmup_epochs = 0.5, 0.0
 
-    def noise(config: ConfigDict, split: str) -> Source:
-        classes = {"cifar10": 10, "cifar100": 100, "imagenet2012": 1000}
-        names = tuple(map(str, range(classes[config.data.dataset])))
-        size = 40 if module is imagenet_nest else 32
-        rng = np.random.default_rng(0)
-        image = rng.integers(0, 256, (size, size, 3), np.uint8)
-        return Source(lambda i: (image, int(i)), num_examples=8, class_names=names)
-
-    monkeypatch.setattr(setup, "open_split", noise)
+    classes = {"cifar10": 10, "cifar100": 100, "imagenet2012": 1000}
+    size = 40 if module is imagenet_nest else 32
+    config.data.source = "synthetic"
+    config.data.dataset = f"{classes[config.data.dataset]}x8x{size}"
+    config.data.eval_split = "train"
     classifier.train(config, tmp_path)
     assert metrics(tmp_path)[-1]["eval/examples"] == 8
     assert Checkpoints(tmp_path).steps() == [1]
