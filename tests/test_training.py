@@ -274,7 +274,6 @@ def test_a_wrong_field_is_one_line_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("steps", [(2, 3), (8, 99)])
 def test_mixing_needs_pairs_on_every_device(small_config, tmp_path: Path):
     small_config.batch_size = 30
     small_config.augment.mix.mixup_alpha = 0.8
@@ -306,6 +305,7 @@ def test_broken_images_are_reported_at_the_end(small_config, tmp_path: Path, cap
     assert "finished in" in output.out
 
 
+@pytest.mark.parametrize("steps", [(2, 3), (8, 99)])
 def test_a_profile_of_the_steps_asked_for(small_config, tmp_path: Path, steps):
     small_config.profile_steps = steps
     classifier.train(small_config, tmp_path)
