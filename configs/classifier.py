@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
     config.model.attention = placeholder(str)  # multi_head, multi_query
     config.model.drop_path = placeholder(float)  # rate of the last layer, [0, 1)
     config.model.aggregation = "conv_max_pool"  # see nest.models.aggregation
+    config.model.gelu = "tanh"  # tanh (published), exact (timm)
     config.model.dtype = "float32"  # of the computation: float32, bfloat16
     config.model.remat = False  # less memory for about a third more time
 

@@ -41,22 +41,23 @@ def default_workdir() -> Path:
     return Path("runs") / "-".join(filter(None, [Path(file).stem, argument]))
 
 
-def run(main: Callable[..., None], *, arguments: bool = False) -> None:
-    """Parse the flags and call `main`.
+def run(main: Callable[..., None], arguments: tuple[str, ...] = ()) -> None:
+    """Parse the flags and call `main` with what stands on the command line besides.
 
     Args:
-      arguments: call it with the list of what is no flag; else there must be nothing.
+      arguments: a name for each of these, in capitals; all are required. The last
+        stands for one or more when it ends with "...".
 
     A `UserError` ends the process with one line and status 1, a wrong flag with status
     2, Ctrl-C with status 130; only a mistake in the program shows a traceback.
     """
     app.run(
-        lambda rest: _call(partial(main, rest[1:]) if arguments else main),
+        lambda argv: _call(partial(main, *argv[1:])),
         flags_parser=partial(_parse, arguments=arguments),
     )
 
 
-def _parse(argv: list[str], *, arguments: bool) -> list[str]:
+def _parse(argv: list[str], arguments: tuple[str, ...]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
         _check_config_is_loaded()
@@ -73,8 +74,13 @@ def _parse(argv: list[str], *, arguments: bool) -> list[str]:
         _fail(_one_line(error), 2)
     except UserError as error:
         _fail(str(error), 2)
-    if len(rest) > 1 and not arguments:
-        _fail(f"unexpected argument {rest[1]!r}; flags begin with --", 2)
+    given = rest[1:]
+    open_ended = bool(arguments) and arguments[-1].endswith("...")
+    if len(given) > len(arguments) and not open_ended:
+        unexpected = given[len(arguments)]
+        _fail(f"unexpected argument {unexpected!r}; flags begin with --", 2)
+    if len(given) < len(arguments):
+        _fail(f"give {' and '.join(arguments[len(given) :])}; see --help", 2)
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save.
     return rest

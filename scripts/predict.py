@@ -29,7 +29,7 @@ BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images at a time.", lower_b
 JSON = flags.DEFINE_boolean("json", False, "Print a line of JSON per image.")
 
 
-def main(arguments: list[str]) -> None:
+def main(*arguments: str) -> None:
     """Print the likeliest classes of every image."""
     import jax
     import jax.numpy as jnp
@@ -85,12 +85,10 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"{failed} of {len(files)} files could not be read")
 
 
-def image_files(arguments: list[str]) -> Iterator[Path]:
+def image_files(arguments: tuple[str, ...]) -> Iterator[Path]:
     """Yield the files named, and all images in the folders named."""
     from nest.data.sources.folder import SUFFIXES
 
-    if not arguments:
-        raise UserError("name one or more image files or folders")
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
@@ -114,4 +112,4 @@ def show(file: Path, predictions: list[tuple[str, float]]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, arguments=True)
+    command.run(main, ("IMAGES...",))

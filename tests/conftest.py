@@ -7,12 +7,48 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 
 import jax
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from configs import digits_nest
+from nest.weights import Weights
+from nest.weights.arrays import abstract_model, parameters, unflatten
+from nest.weights.recognition import published_input, short_arguments
 
 ROOT = Path(__file__).parent.parent
+REFERENCE = ROOT.parent / "shared" / "reference"
+
+# The published variants, small: fewer layers, narrower heads, smaller images.
+SMALL_32 = dict(layers=(1, 2, 1, 1), widths=(12,) * 4, heads=(3,) * 4, image_size=16)
+SMALL_224 = dict(layers=(1, 1, 2), widths=(12, 24, 48), heads=(3, 6, 12), image_size=48)
+
+
+def small_arguments(name: str, **overrides) -> dict:
+    """Arguments of `create_model` for a small model of the variant's kind."""
+    small = SMALL_32 if name.endswith("_32") else SMALL_224
+    arguments = dict(name=name, num_classes=7, gelu="tanh") | small | overrides
+    return short_arguments(arguments)
+
+
+def random_weights(
+    arguments: dict, *, scale: float = 0.2, seed: int = 0, **fields
+) -> Weights:
+    """Weights in which every array matters: biases and norms too."""
+    rng = np.random.default_rng(seed)
+    arrays = {
+        name: (scale * rng.normal(size=x.shape) + name.endswith("scale")).astype("f4")
+        for name, x in parameters(abstract_model(arguments)).items()
+    }
+    about = published_input(arguments["name"], arguments["num_classes"])
+    about |= dict(source="random") | fields
+    return Weights(params=unflatten(arrays), model=arguments, **about)
+
+
+def assert_same_weights(left: Weights, right: Weights) -> None:
+    """Bit for bit, with all there is to know about them."""
+    jax.tree.map(np.testing.assert_array_equal, left.params, right.params)
+    assert left.metadata() == right.metadata()
 
 
 @pytest.fixture
