@@ -13,6 +13,10 @@ def get_config() -> ConfigDict:
     config.task = "classifier"
     config.seed = 0  # of parameters, data order, augmentation and drop path
 
+    config.init_from = ""  # weights to start from: what nest.weights reads
+    config.freeze = ()  # names of parameters that stay, * is anything: "levels.0.*"
+    config.layer_decay = 1.0  # learning rate of a layer / that of the next, (0, 1]
+
     config.model = ConfigDict()
     config.model.name = ""  # a key of nest.models.variants.VARIANTS
     config.model.image_size = 0  # pixels

@@ -34,10 +34,10 @@ def main(*arguments: str) -> None:
     import jax
     import jax.numpy as jnp
     import numpy as np
-    from nest.weights import read_weights
 
     from nest.augment.recipe import normalize
     from nest.data.images import center_crop, open_picture
+    from nest.weights import read_weights
 
     if bool(WEIGHTS.value) == bool(WORKDIR.value):
         raise UserError("give either --weights or --workdir")

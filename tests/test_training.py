@@ -17,7 +17,7 @@ from PIL import Image
 
 from configs import cifar_nest, imagenet_nest
 from nest.errors import UserError
-from nest.training import classifier, devices
+from nest.training import classifier, classifier_evaluation, devices
 from nest.training import classifier_setup as setup
 from nest.training.checkpoints import Checkpoints
 from nest.training.classifier_step import State
@@ -178,7 +178,7 @@ def test_a_signal_saves_at_the_next_step(finished, tmp_path: Path, number):
 
 def test_evaluate_prints_exact_json(finished, capsys):
     config, path = finished
-    classifier.evaluate_checkpoint(config, path, "latest")
+    classifier_evaluation.evaluate_checkpoint(config, path, "latest")
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     last = metrics(path)[-1]
     assert (result["step"], result["examples"], result["split"]) == (30, 360, "test")
@@ -190,12 +190,12 @@ def test_evaluate_prints_exact_json(finished, capsys):
 def test_evaluate_takes_the_named_checkpoint(finished, capsys):
     config, path = finished
     best = Checkpoints(path, read_only=True).best_step()
-    classifier.evaluate_checkpoint(config, path, "best")
+    classifier_evaluation.evaluate_checkpoint(config, path, "best")
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["step"] == best
-    classifier.evaluate_checkpoint(config, path, "28")
+    classifier_evaluation.evaluate_checkpoint(config, path, "28")
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["step"] == 28
     with pytest.raises(UserError, match="no checkpoint '7'"):
-        classifier.evaluate_checkpoint(config, path, "7")
+        classifier_evaluation.evaluate_checkpoint(config, path, "7")
 
 
 def test_evaluate_does_not_need_the_batch_size_of_training(finished, capsys):
@@ -203,7 +203,7 @@ def test_evaluate_does_not_need_the_batch_size_of_training(finished, capsys):
     with config.unlocked():
         changed = ConfigDict(config)
     changed.eval_batch_size = 50
-    classifier.evaluate_checkpoint(changed, path, "latest")
+    classifier_evaluation.evaluate_checkpoint(changed, path, "latest")
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["examples"] == 360
     assert result["loss"] == pytest.approx(metrics(path)[-1]["eval/loss"], rel=1e-5)

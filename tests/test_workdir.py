@@ -14,7 +14,7 @@ from nest.training import workdir
 def started(path: Path, config: ConfigDict, start_step: int = 0) -> None:
     """What a run does before its first step."""
     with workdir.claim(path, config):
-        workdir.record(path, config, start_step)
+        workdir.record(path, config, start_step, class_names=("a", "b"))
 
 
 def test_config_and_environment_are_recorded(tmp_path: Path, small_config):
@@ -23,6 +23,7 @@ def test_config_and_environment_are_recorded(tmp_path: Path, small_config):
     recorded = json.loads((path / "config.json").read_text())
     assert recorded["model"]["widths"] == [8, 8]
     assert recorded["seed"] == 0
+    assert json.loads((path / "classes.json").read_text()) == ["a", "b"]
     (environment,) = json.loads((path / "environment.json").read_text())
     assert environment["start_step"] == 0
     assert environment["device_count"] == 2

@@ -75,6 +75,10 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
             raise UserError(
                 f"config.{field} = {value}; it must be (smallest, largest), positive"
             )
+    if not 0 < config.layer_decay <= 1:
+        raise UserError(
+            f"config.layer_decay = {config.layer_decay}; it must be in (0, 1]"
+        )
     for field in ("ema_decay", "label_smoothing"):
         if config[field] >= 1:
             raise UserError(f"config.{field} = {config[field]}; it must be below 1")

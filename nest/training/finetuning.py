@@ -1,12 +1,9 @@
-"""Training that starts from weights: what they bring, what stays, what learns slower."""
+"""Training that starts from weights: what they bring, what stays, what is slower."""
 
 import fnmatch
 import re
 
-import jax
-import numpy as np
 import optax
-from flax import nnx
 
 from nest.errors import UserError
 from nest.models.classifier import NesT
@@ -30,6 +27,8 @@ def initialize(
     Raises:
       UserError: there are no such weights, or they do not fit.
     """
+    if source == "required":
+        raise UserError("this config starts from weights: give --config.init_from=FILE")
     weights = read_weights(source)
     if weights.model["gelu"] != gelu:
         raise UserError(

@@ -88,8 +88,14 @@ def claim(path: Path, config: ml_collections.ConfigDict) -> IO[str]:
     return lock
 
 
-def record(path: Path, config: ml_collections.ConfigDict, start_step: int) -> None:
-    """Write config.json, and add this start of the run to environment.json.
+def record(
+    path: Path,
+    config: ml_collections.ConfigDict,
+    start_step: int,
+    *,
+    class_names: tuple[str, ...],
+) -> None:
+    """Write config.json and classes.json, and add this start to environment.json.
 
     environment.json is a list with an entry for every start, so that a run continued
     with other versions or on other devices shows both.
@@ -100,6 +106,7 @@ def record(path: Path, config: ml_collections.ConfigDict, start_step: int) -> No
         with contextlib.suppress(ValueError):
             starts = json.loads(file.read_text())
     _write_json(path / "config.json", _plain(config))
+    _write_json(path / "classes.json", class_names)
     _write_json(file, [*starts, {"start_step": start_step} | environment()])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from nest.errors import UserError
 from nest.training.checkpoints import Checkpoints
 from nest.weights.arrays import Arrays, flatten
-from nest.weights.weights import fraction, numbers, parse_model
+from nest.weights.weights import fraction, numbers, parse_model, strings
 
 # Fields of config.model that say how to compute, not what.
 NOT_OF_WEIGHTS = ("dtype", "remat")
@@ -42,6 +42,7 @@ def read_workdir(folder: Path, which: str) -> tuple[Arrays, dict[str, Any]]:
     file = folder / "config.json"
     try:
         told = _read_config(json.loads(file.read_text()))
+        told["class_names"] = _class_names(folder)
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         reason = f"no field {error}" if isinstance(error, KeyError) else error
         raise UserError(
@@ -72,20 +73,11 @@ def _read_config(config: dict[str, Any]) -> dict[str, Any]:
         "mean": numbers("mean", data["mean"]),
         "std": numbers("std", data["std"]),
         "eval_crop": fraction("eval_crop", data["eval_crop"]),
-        "class_names": _class_names(data),
     }
 
 
-def _class_names(data: dict[str, Any]) -> tuple[str, ...] | None:
-    """Ask the dataset, where it is on this machine: config.json does not list them."""
-    from nest.data.sources import open_source
-
-    try:
-        return open_source(
-            data["source"],
-            dataset=data["dataset"],
-            data_dir=data["data_dir"],
-            split=data["eval_split"],
-        ).class_names
-    except (ImportError, UserError):
-        return None
+def _class_names(folder: Path) -> tuple[str, ...] | None:
+    file = folder / "classes.json"
+    return (
+        strings("class names", json.loads(file.read_text())) if file.exists() else None
+    )

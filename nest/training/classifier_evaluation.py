@@ -1,0 +1,138 @@
+"""Evaluating a classifier: a run's checkpoint or a weight file, and telling of it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+from flax import nnx
+from jax.sharding import Mesh
+
+from nest.data.reader import Reader
+from nest.errors import UserError
+from nest.training import classifier_check, devices, workdir
+from nest.training import classifier_setup as setup
+from nest.training.checkpoints import Checkpoints, Metrics
+from nest.training.evaluation import evaluate, worst_classes
+from nest.weights import read_weights
+
+
+def evaluate_checkpoint(
+    config: ml_collections.ConfigDict, path: Path, which: str
+) -> None:
+    """Evaluate a checkpoint on the whole evaluation split and print the result as JSON.
+
+    Args:
+      which: "best", "latest" or a step.
+
+    Raises:
+      UserError: no such run or checkpoint, or a config that is not the run's.
+    """
+    mesh = devices.data_mesh()
+    classifier_check.check_evaluation(config, mesh)
+    workdir.check_evaluation_config(path, config)
+    reader = setup.open_split(config, config.data.eval_split)
+    optimizer = setup.build_optimizer(config, learning_rate=lambda step: 0.0)
+    graphdef, state = setup.build_state(
+        config, optimizer, mesh, num_classes=len(reader.source.class_names)
+    )
+    checkpoints = Checkpoints(path, read_only=True)
+    step, state, _ = checkpoints.restore(which, state)
+    checkpoints.close()
+    _evaluate_and_print(
+        config,
+        graphdef,
+        state.eval_params,
+        mesh,
+        reader,
+        about={"workdir": str(path), "step": step},
+    )
+
+
+def evaluate_weights(config: ml_collections.ConfigDict, source: str) -> None:
+    """Evaluate a weight file on the whole evaluation split; print the result as JSON.
+
+    The file tells the model, the normalization and the crop; of the config only the
+    data, the batch size and the computation's type count.
+
+    Args:
+      source: whatever `nest.weights.read_weights` takes.
+
+    Raises:
+      UserError: no such weights, or a dataset with other classes.
+    """
+    mesh = devices.data_mesh()
+    weights = read_weights(source)
+    print(weights.describe())
+    with config.unlocked():
+        config.model.image_size = weights.model["image_size"]
+        config.data.mean, config.data.std = weights.mean, weights.std
+        config.data.eval_crop = weights.eval_crop
+    classifier_check.check_evaluation(config, mesh)
+    reader = setup.open_split(config, config.data.eval_split)
+    if len(reader.source.class_names) != weights.model["num_classes"]:
+        raise UserError(
+            f"{source} knows {weights.model['num_classes']} classes, the dataset has "
+            f"{len(reader.source.class_names)}; give the config of its dataset"
+        )
+    model = weights.build(dtype=setup.compute_type(config))
+    graphdef, params = nnx.split(model)
+    params = jax.device_put(nnx.to_pure_dict(params), devices.replicated(mesh))
+    _evaluate_and_print(
+        config, graphdef, params, mesh, reader, about={"weights": source}
+    )
+
+
+def _evaluate_and_print(
+    config: ml_collections.ConfigDict,
+    graphdef: nnx.GraphDef,
+    params: dict,
+    mesh: Mesh,
+    reader: Reader,
+    about: dict[str, Any],
+) -> None:
+    results, confusion = evaluate(
+        setup.build_eval_step(config, graphdef, mesh),
+        params,
+        setup.build_eval_batches(config, reader),
+        mesh,
+    )
+    check_count(results, reader)
+    report_skipped(reader)
+    worst = worst_classes(confusion, reader.source.class_names, count=5)
+    step = f"step {about['step']}: " if "step" in about else ""
+    print(f"{step}{summary(results)}")
+    for row in worst:
+        taken_for = ", ".join(f"{name} ({n})" for name, n in row["taken_for"].items())
+        print(
+            f"  class {row['class']}: recall {row['recall']:.3f} of {row['examples']}, "
+            f"taken for {taken_for}"
+        )
+    about = about | {"split": config.data.eval_split}
+    print(json.dumps(about | results | {"worst_classes": worst}))
+
+
+def check_count(results: Metrics, reader: Reader) -> None:
+    """Raise RuntimeError unless every readable example was counted once."""
+    expected = reader.source.num_examples - len(reader.skipped)
+    if results["examples"] != expected:
+        raise RuntimeError(f"evaluated {results['examples']} examples of {expected}")
+
+
+def summary(results: Metrics) -> str:
+    """Say in one line what an evaluation found."""
+    if not results:
+        return "not evaluated yet"
+    return (
+        f"test accuracy {results['top1']:.2%}  top-5 {results['top5']:.2%}  "
+        f"loss {results['loss']:.4f}  ({results['examples']} examples)"
+    )
+
+
+def report_skipped(*readers: Reader) -> None:
+    """Say on standard error which images were left out."""
+    for reader in readers:
+        if report := reader.report():
+            print(report, file=sys.stderr)
