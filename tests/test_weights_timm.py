@@ -46,6 +46,33 @@ def test_arrays_lie_as_pytorch_has_them():
     np.testing.assert_array_equal(qkv.T, ours["levels.0.layers.0.attention.qkv.kernel"])
 
 
+def test_attended_heads_are_joined_channel_before_head():
+    weights = random_weights(small_arguments("nest_tiny_s196_224"))
+    ours = flatten(weights.params)
+    projection = to_timm(ours, weights.model)[
+        "levels.1.transformer_encoder.0.attn.proj.weight"
+    ]
+    kernel = ours["levels.1.layers.0.attention.out.kernel"]
+    heads, head_dim = 6, 4
+    for head in range(heads):
+        for channel in range(head_dim):
+            np.testing.assert_array_equal(
+                projection[:, channel * heads + head], kernel[head * head_dim + channel]
+            )
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 12), (12, 0), (3, 3, 3), (3, 3, 3, 3)])
+@pytest.mark.parametrize("part", ["attn.qkv.weight", "attn.proj.weight", "norm1.bias"])
+def test_an_array_of_any_shape_is_one_line(part: str, shape: tuple, tmp_path: Path):
+    weights = random_weights(small_arguments("nest_tiny_s196_224"))
+    arrays = to_timm(flatten(weights.params), weights.model)
+    arrays[f"levels.0.transformer_encoder.0.{part}"] = np.ones(shape, "f4")
+    file = tmp_path / "a.safetensors"
+    write_safetensors(file, arrays, {})
+    with pytest.raises(UserError, match=r"wrong shape levels.0.|missing levels.0.lay"):
+        read_weights(file, heads=(3, 6, 12))
+
+
 def test_an_unknown_array_keeps_its_name():
     assert list(from_timm({"head.fc.weight": np.ones((2, 3))})) == ["head.fc.weight"]
 

@@ -109,7 +109,7 @@ def regroup_heads(arrays: Arrays, heads: tuple[int, ...], attention: str) -> Arr
             level = int(match[1])
             count = heads[level] if level < len(heads) else 0
             size = array.shape[0] if match[2] == "out" else array.shape[-1] // 3
-            if not count or size % count:
+            if not size or not count or size % count:
                 raise ValueError(f"wrong shape {name} {array.shape} for heads={heads}")
             if match[2] == "qkv" and attention == "multi_query":
                 array = _fold(name, array, count)
