@@ -239,7 +239,7 @@ def test_a_changed_config_is_refused(finished):
         ("model.image_size", 10, "need a multiple of 4; the nearest are 8 and 12"),
         ("model.name", "nest_huge", "config.model: no model 'nest_huge'"),
         ("model.dtype", "float16", "use 'float32' or 'bfloat16'"),
-        ("data.source", "folder", "no data source 'folder'"),
+        ("data.source", "dir", "no data source 'dir'"),
         ("data.train_split", "all", "digits has the splits"),
         ("batch_size", 33, "not divisible by 2 devices; the next that is: 34"),
         ("accumulation_steps", 3, "2 devices x 3 accumulation steps"),
