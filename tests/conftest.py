@@ -1,10 +1,15 @@
 """Two fake CPU devices and a training run of a few seconds."""
 
 import os
+import tempfile
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+# Many tests, and the processes that they start, compile the same program.
+_compiled = tempfile.TemporaryDirectory(prefix="nest-tests-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import jax
 import numpy as np
