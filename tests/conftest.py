@@ -1,14 +1,14 @@
 """Two fake CPU devices and a training run of a few seconds."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 # Many tests, and the processes that they start, compile the same program.
-_compiled = tempfile.TemporaryDirectory(prefix="nest-tests-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="nest-tests-")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import jax
@@ -22,6 +22,10 @@ from nest.weights.arrays import abstract_model, parameters, unflatten
 from nest.weights.recognition import published_input, short_arguments
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 REFERENCE = ROOT.parent / "shared" / "reference"
 
 # The published variants, small: fewer layers, narrower heads, smaller images.
