@@ -26,6 +26,8 @@ ROOT = Path(__file__).parent.parent
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+
 REFERENCE = ROOT.parent / "shared" / "reference"
 
 # The published variants, small: fewer layers, narrower heads, smaller images.
