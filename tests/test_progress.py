@@ -23,9 +23,18 @@ def test_speed_and_share_of_waiting(monkeypatch):
     assert window == {"images_per_second": 10.0, "input_wait_share": 0.25}
 
 
-def test_waiting_is_warned_of_once_and_not_at_the_start(capsys):
+def test_waiting_is_warned_of_once_and_not_at_the_start(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     progress = Progress(num_steps=4, batch_size=10)
+    clock[0] += 6
+    progress.window()
     progress.warn_of_waiting(0.9, "start")
+    clock[0] += 4
+    progress.window()
+    progress.warn_of_waiting(0.9, "too short to tell")
+    clock[0] += 5
+    progress.window()
     progress.warn_of_waiting(0.1, "little")
     progress.warn_of_waiting(0.11, "raise config.data.threads")
     progress.warn_of_waiting(0.5, "again")

@@ -15,12 +15,13 @@ from conftest import ROOT
 from ml_collections import ConfigDict
 from PIL import Image
 
-from configs import cifar_nest, imagenet_nest
+from configs import cifar_nest, finetune_folder, imagenet384_nest, imagenet_nest
 from nest.errors import UserError
 from nest.training import classifier, classifier_evaluation, devices
 from nest.training import classifier_setup as setup
 from nest.training.checkpoints import Checkpoints
 from nest.training.classifier_step import State
+from nest.weights import read_weights
 
 
 def final_state(config: ConfigDict, path: Path, which: str = "latest") -> State:
@@ -305,6 +306,48 @@ def test_broken_images_are_reported_at_the_end(small_config, tmp_path: Path, cap
     assert "finished in" in output.out
 
 
+def test_a_run_starts_from_another_runs_weights(finished, tmp_path: Path, capsys):
+    config, path = finished
+    with config.unlocked():
+        config = ConfigDict(config)
+    config.model.image_size = 16
+    config.num_epochs, config.warmup_epochs = 2 / EPOCH, 0.0
+    config.init_from = str(path)
+    config.freeze = ("levels.0.*", "patch_embedding.*")
+    config.ema_decay = 0.0
+    classifier.train(config, tmp_path)
+    output = capsys.readouterr().out
+    assert (
+        "resized  levels.0.position_embedding (1, 4, 16, 8) -> (1, 4, 64, 8)" in output
+    )
+    assert "new      none" in output
+    before = read_weights(path).params["levels"]
+    after = read_weights(tmp_path).params["levels"]
+    jax.tree.map(np.testing.assert_array_equal, after[0]["layers"], before[0]["layers"])
+    moved = jax.tree.map(lambda a, b: (a != b).any(), after[1], before[1])
+    assert moved["layers"][0]["mlp"]["expand"]["kernel"]
+    classifier.train(config, tmp_path)
+    assert "is finished at step 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("init_from", "required", "give --config.init_from=FILE"),
+        ("init_from", "nowhere", "no file or folder nowhere"),
+        ("freeze", ("head",), "no parameter is called 'head'"),
+        ("layer_decay", 0.0, "layer_decay = 0.0; it must be in (0, 1]"),
+    ],
+)
+def test_what_fine_tuning_needs_is_named(
+    small_config, tmp_path: Path, field, value, message
+):
+    small_config[field] = value
+    with pytest.raises(UserError) as error:
+        classifier.train(small_config, tmp_path)
+    assert message in str(error.value)
+
+
 @pytest.mark.parametrize("steps", [(2, 3), (8, 99)])
 def test_a_profile_of_the_steps_asked_for(small_config, tmp_path: Path, steps):
     small_config.profile_steps = steps
@@ -317,6 +360,8 @@ EXPERIMENTS = [
     for module, variants in (
         (cifar_nest, ("tiny", "small", "base", "tiny_100", "small_100", "base_100")),
         (imagenet_nest, imagenet_nest.SIZES),
+        (imagenet384_nest, imagenet_nest.SIZES),
+        (finetune_folder, imagenet_nest.SIZES),
     )
     for variant in variants
 ]
@@ -332,13 +377,14 @@ def test_every_experiment_runs_a_step_at_a_reduced_size(
     config.model.layers = (1,) * levels
     config.model.widths = (4,) * levels
     config.model.heads = (2,) * levels
-    if module is imagenet_nest:
+    if module is not cifar_nest:
         config.model.image_size = 32
+    config.init_from = ""
     config.batch_size = config.eval_batch_size = 4
     config.num_epochs, config.warmup_epochs = 0.5, 0.0
 
-    classes = {"cifar10": 10, "cifar100": 100, "imagenet2012": 1000}
-    size = 40 if module is imagenet_nest else 32
+    classes = {"cifar10": 10, "cifar100": 100, "imagenet2012": 1000, "folder": 5}
+    size = 32 if module is cifar_nest else 40
     config.data.source = "synthetic"
     config.data.dataset = f"{classes[config.data.dataset]}x8x{size}"
     config.data.eval_split = "train"

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 SHRINKS = (8, 4, 2, 1)
 
@@ -190,5 +190,7 @@ def _decode_by_pillow(data: bytes) -> np.ndarray:
                 white = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(white, image)
             return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise OSError("not an image") from error
     except (Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise OSError(str(error)) from error
