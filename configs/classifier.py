@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
     config.data.data_dir = ""  # for tfds, "" is ~/tensorflow_datasets
     config.data.train_split = "train"
     config.data.eval_split = "test"
-    config.data.holdout = 0.0  # share of a folder without splits for "test", [0, 1)
+    config.data.holdout = 0.0  # share of a folder without splits for "test", [0, 0.9]
     config.data.skip_corrupt = False  # replace unreadable images; True counts them
     config.data.in_memory = True  # decode once; False: random resized crops on demand
     config.data.threads = 4  # that decode, when not in memory

@@ -38,9 +38,9 @@ def main() -> None:
     import jax
     import jax.numpy as jnp
     from jax import export
-    from nest.weights import read_weights
 
-    from nest.augment.recipe import normalize
+    from nest.augment.recipe import model_input
+    from nest.weights import read_weights
 
     if bool(WEIGHTS.value) == bool(WORKDIR.value):
         raise UserError("give either --weights or --workdir")
@@ -48,8 +48,7 @@ def main() -> None:
     model, size = weights.build(), weights.model["image_size"]
 
     def classify(images: jax.Array) -> jax.Array:
-        scaled = images.astype(jnp.float32) / 255
-        return model(normalize(scaled, weights.mean, weights.std))
+        return model(model_input(images, weights.mean, weights.std))
 
     (batch,) = export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)

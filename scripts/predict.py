@@ -32,26 +32,27 @@ JSON = flags.DEFINE_boolean("json", False, "Print a line of JSON per image.")
 def main(*arguments: str) -> None:
     """Print the likeliest classes of every image."""
     import jax
-    import jax.numpy as jnp
     import numpy as np
+    from flax import nnx
 
-    from nest.augment.recipe import normalize
+    from nest.augment.recipe import model_input
     from nest.data.images import center_crop, open_picture
     from nest.weights import read_weights
 
     if bool(WEIGHTS.value) == bool(WORKDIR.value):
         raise UserError("give either --weights or --workdir")
-    files = list(image_files(arguments))
+    files = list(expand(arguments))
     weights = read_weights(WEIGHTS.value or WORKDIR.value)
-    model = weights.build()
+    graphdef, params = nnx.split(weights.build())
     size, classes = weights.model["image_size"], weights.model["num_classes"]
     names = weights.class_names or tuple(f"class {k}" for k in range(classes))
     count = min(TOP.value, classes)
 
     @jax.jit
-    def classify(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        images = normalize(images.astype(jnp.float32) / 255, weights.mean, weights.std)
-        return jax.lax.top_k(jax.nn.softmax(model(images)), count)
+    def classify(params: nnx.State, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        model = nnx.merge(graphdef, params)
+        logits = model(model_input(images, weights.mean, weights.std))
+        return jax.lax.top_k(jax.nn.softmax(logits), count)
 
     failed, answered, seconds = 0, 0, 0.0
     for start in range(0, len(files), BATCH_SIZE.value):
@@ -71,7 +72,7 @@ def main(*arguments: str) -> None:
         # Every batch has the same shape, so that nothing is compiled twice.
         batch = np.zeros((min(BATCH_SIZE.value, len(files)), size, size, 3), np.uint8)
         batch[: len(pixels)] = pixels
-        shares, best = jax.device_get(classify(batch))
+        shares, best = jax.device_get(classify(params, batch))
         if start:  # the first one compiles
             seconds += time.perf_counter() - begin
             answered += len(readable)
@@ -85,14 +86,14 @@ def main(*arguments: str) -> None:
         raise UserError(f"{failed} of {len(files)} files could not be read")
 
 
-def image_files(arguments: tuple[str, ...]) -> Iterator[Path]:
+def expand(arguments: tuple[str, ...]) -> Iterator[Path]:
     """Yield the files named, and all images in the folders named."""
-    from nest.data.sources.folder import SUFFIXES
+    from nest.data.sources.folder import image_files
 
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            found = sorted(x for x in path.rglob("*") if x.suffix.lower() in SUFFIXES)
+            found = image_files(path)
             if not found:
                 raise UserError(f"no image in the folder {path}")
             yield from found

@@ -26,6 +26,9 @@ MODEL = dict(
 )
 
 
+AS_FILED = dict(gelu="tanh", mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
 def model(seed: int = 0, **changes) -> nnx.Module:
     return create_model(**MODEL | changes, rngs=nnx.Rngs(seed))
 
@@ -67,7 +70,7 @@ def drawn(names: set[str]) -> set[str]:
 
 
 def test_the_same_classes_keep_the_head(file: str):
-    params, report = initialize(model(), file, ("a", "b", "c"), gelu="tanh")
+    params, report = initialize(model(), file, ("a", "b", "c"), **AS_FILED)
     assert not report.new and not report.resized
     assert taken(params, 1) == set(flatten(params))
 
@@ -75,16 +78,14 @@ def test_the_same_classes_keep_the_head(file: str):
 @pytest.mark.parametrize("classes", [("x", "b", "c"), ("a", "b")])
 def test_other_classes_get_a_new_head(file: str, classes: tuple[str, ...]):
     fresh = model(num_classes=len(classes))
-    params, report = initialize(fresh, file, classes, gelu="tanh")
+    params, report = initialize(fresh, file, classes, **AS_FILED)
     assert set(report.new) == {"head.bias", "head.kernel"}
     assert drawn(set(flatten(params)) - taken(params, 1)) == {"head.kernel"}
     np.testing.assert_array_equal(params["head"]["kernel"], fresh.head.kernel[...])
 
 
 def test_another_size_resizes_the_position_embeddings(file: str):
-    params, report = initialize(
-        model(image_size=16), file, ("a", "b", "c"), gelu="tanh"
-    )
+    params, report = initialize(model(image_size=16), file, ("a", "b", "c"), **AS_FILED)
     assert set(report.resized) == {
         "levels.0.position_embedding",
         "levels.1.position_embedding",
@@ -94,7 +95,14 @@ def test_another_size_resizes_the_position_embeddings(file: str):
 
 def test_another_gelu_is_refused(file: str):
     with pytest.raises(UserError, match=r"set --config\.model\.gelu=tanh"):
-        initialize(model(gelu="exact"), file, ("a", "b", "c"), gelu="exact")
+        initialize(
+            model(gelu="exact"), file, ("a", "b", "c"), **AS_FILED | {"gelu": "exact"}
+        )
+
+
+def test_another_normalization_is_refused(file: str):
+    with pytest.raises(UserError, match=r"mean \(0\.5, 0\.5, 0\.5\).*set --config"):
+        initialize(model(), file, ("a", "b", "c"), **AS_FILED | {"mean": (0.1,) * 3})
 
 
 def test_depths_follow_the_layers():
@@ -133,3 +141,12 @@ def test_frozen_parameters_stay():
 def test_a_pattern_that_fits_nothing_is_named():
     with pytest.raises(UserError, match=r"no parameter is called 'level\.0\.\*'"):
         frozen(params_of(model()), ("level.0.*",))
+
+
+def test_a_frozen_gradient_does_not_count_in_clipping():
+    params = {"head": {"bias": jnp.zeros(1)}, "norm": {"bias": jnp.zeros(1)}}
+    grads = {"head": {"bias": jnp.array([0.5])}, "norm": {"bias": jnp.array([100.0])}}
+    clipped = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(1.0))
+    optimizer = fine_tuning(clipped, freeze=("norm.*",), layer_decay=1.0)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    assert updates["head"]["bias"] == -0.5 and updates["norm"]["bias"] == 0

@@ -57,7 +57,7 @@ def test_benchmark_input_measures(tmp_path: Path):
         "--config.batch_size=8",
         "--rounds=1",
         "--batches=2",
-        "--step_batch_size=2",
+        "--step_batch_size=4",
         cwd=tmp_path,
     )
     assert completed.returncode == 0, completed.stderr

@@ -33,7 +33,7 @@ def state_of(config: ConfigDict, mark: float) -> State:
 def run_in(path: Path, config: ConfigDict) -> Path:
     """A run that saved steps 3 and 6, the first of them the best."""
     with workdir.claim(path, config):
-        workdir.record(path, config, 0, class_names=tuple("0123456789"))
+        workdir.record(path, config, 0, {"class_names": tuple("0123456789")})
         checkpoints = Checkpoints(path, keep=2)
         checkpoints.save_best(3, state_of(config, 3.0), {"top1": 0.5})
         for step in (3, 6):

@@ -162,6 +162,18 @@ class Checkpoints:
                 f"choose another with --checkpoint"
             ) from error
 
+    def restore_parameters(self, which: str) -> tuple[int, dict]:
+        """Restore the parameters to evaluate: the average where there is one.
+
+        Args:
+          which: "best", "latest" or a step.
+
+        Returns:
+          The step and a nested dict of arrays, whatever model they are of.
+        """
+        step, state, _ = self.restore(which)
+        return step, state["params"] if state["ema"] is None else state["ema"]
+
     def _find(self, which: str) -> tuple[ocp.CheckpointManager, int]:
         best, steps = self.best_step(), self.steps()
         if which == "best" and best is not None:

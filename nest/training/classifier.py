@@ -49,6 +49,12 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(workdir.claim(path, config))
+        data = {
+            "class_names": class_names,
+            "train_examples": reader.source.num_examples,
+            "eval_examples": eval_reader.source.num_examples,
+        }
+        workdir.check_data(path, data)
         checkpoints = Checkpoints(path, keep=config.keep_checkpoints)
         stack.callback(checkpoints.close)
         first, results = 0, {}
@@ -64,7 +70,7 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
                 config, optimizer, mesh, class_names=class_names
             )
             print(f"weights of {config.init_from}:\n{report}")
-        workdir.record(path, config, first, class_names=class_names)
+        workdir.record(path, config, first, data)
         _say_what(config, path, reader, eval_reader, first, schedule, state.params)
 
         log = MetricsLog(path, start_step=first, active=jax.process_index() == 0)

@@ -17,6 +17,7 @@ from nest.training import classifier_setup as setup
 from nest.training.checkpoints import Checkpoints, Metrics
 from nest.training.evaluation import evaluate, worst_classes
 from nest.weights import read_weights
+from nest.weights.arrays import compare, flatten, parameters, unflatten
 
 
 def evaluate_checkpoint(
@@ -34,17 +35,24 @@ def evaluate_checkpoint(
     classifier_check.check_evaluation(config, mesh)
     workdir.check_evaluation_config(path, config)
     reader = setup.open_split(config, config.data.eval_split)
-    optimizer = setup.build_optimizer(config, learning_rate=lambda step: 0.0)
-    graphdef, state = setup.build_state(
-        config, optimizer, mesh, num_classes=len(reader.source.class_names)
-    )
+    class_names = reader.source.class_names
+    if workdir.class_names(path) not in (None, class_names):
+        raise UserError(
+            f"{path} was trained on other classes than those of the evaluation split; "
+            f"check --config.data"
+        )
     checkpoints = Checkpoints(path, read_only=True)
-    step, state, _ = checkpoints.restore(which, state)
+    step, params = checkpoints.restore_parameters(which)
     checkpoints.close()
+    model = nnx.eval_shape(lambda: setup.build_model(config, len(class_names)))
+    try:
+        compare(flatten(params), parameters(model), allow=())
+    except ValueError as error:
+        raise UserError(f"{path} does not fit the config: {error}") from error
     _evaluate_and_print(
         config,
-        graphdef,
-        state.eval_params,
+        nnx.graphdef(model),
+        unflatten(flatten(params)),
         mesh,
         reader,
         about={"workdir": str(path), "step": step},
@@ -77,11 +85,28 @@ def evaluate_weights(config: ml_collections.ConfigDict, source: str) -> None:
             f"{source} knows {weights.model['num_classes']} classes, the dataset has "
             f"{len(reader.source.class_names)}; give the config of its dataset"
         )
-    model = weights.build(dtype=setup.compute_type(config))
-    graphdef, params = nnx.split(model)
-    params = jax.device_put(nnx.to_pure_dict(params), devices.replicated(mesh))
+    _warn_of_other_names(weights.class_names, reader.source.class_names)
+    graphdef, params = nnx.split(weights.build(dtype=setup.compute_type(config)))
     _evaluate_and_print(
-        config, graphdef, params, mesh, reader, about={"weights": source}
+        config,
+        graphdef,
+        nnx.to_pure_dict(params),
+        mesh,
+        reader,
+        about={"weights": source},
+    )
+
+
+def _warn_of_other_names(ours: tuple[str, ...] | None, theirs: tuple[str, ...]) -> None:
+    if ours is None or ours == theirs:
+        return
+    if set(ours) == set(theirs):
+        raise UserError("the weights have the dataset's classes in another order")
+    print(
+        f"warning: the weights call the classes {ours[0]}, {ours[1]}, ..., the dataset "
+        f"{theirs[0]}, {theirs[1]}, ...; the result means something only if they are "
+        f"the same in the same order",
+        file=sys.stderr,
     )
 
 
@@ -95,7 +120,7 @@ def _evaluate_and_print(
 ) -> None:
     results, confusion = evaluate(
         setup.build_eval_step(config, graphdef, mesh),
-        params,
+        jax.device_put(params, devices.replicated(mesh)),
         setup.build_eval_batches(config, reader),
         mesh,
     )

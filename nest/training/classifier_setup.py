@@ -208,7 +208,12 @@ def build_state_from_weights(
     """Build the state before the first step from the weights of `config.init_from`."""
     model = build_model(config, len(class_names))
     params, report = initialize(
-        model, config.init_from, class_names, gelu=config.model.gelu
+        model,
+        config.init_from,
+        class_names,
+        gelu=config.model.gelu,
+        mean=config.data.mean,
+        std=config.data.std,
     )
     state = init_state(
         jax.tree.map(jnp.asarray, params), optimizer, ema=config.ema_decay > 0

@@ -1,6 +1,5 @@
 """Training that starts from weights: what they bring, what stays, what is slower."""
 
-import fnmatch
 import re
 
 import optax
@@ -8,18 +7,24 @@ import optax
 from nest.errors import UserError
 from nest.models.classifier import NesT
 from nest.weights import Report, fit, read_weights
-from nest.weights.arrays import flatten, unflatten
+from nest.weights.arrays import flatten, matches, unflatten
 
 
 def initialize(
-    model: NesT, source: str, class_names: tuple[str, ...], *, gelu: str
+    model: NesT,
+    source: str,
+    class_names: tuple[str, ...],
+    *,
+    gelu: str,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
 ) -> tuple[dict, Report]:
     """Bring weights into a model; its head stays fresh where the classes are others.
 
     Args:
       source: whatever `read_weights` takes.
       class_names: of the dataset to train on.
-      gelu: the model's form, which has to be that of the weights.
+      gelu, mean, std: of the config, which have to be those of the weights.
 
     Returns:
       The pure dict of the parameters, and what became of each.
@@ -34,6 +39,11 @@ def initialize(
         raise UserError(
             f"{source} was trained with the {weights.model['gelu']} GELU; set "
             f"--config.model.gelu={weights.model['gelu']}"
+        )
+    if (weights.mean, weights.std) != (tuple(mean), tuple(std)):
+        raise UserError(
+            f"{source} was trained on input of mean {weights.mean} and std "
+            f"{weights.std}; set --config.data.mean and --config.data.std to these"
         )
     others = weights.class_names is not None and weights.class_names != class_names
     count_differs = weights.model["num_classes"] != len(class_names)
@@ -64,10 +74,10 @@ def fine_tuning(
         )
     if not freeze:
         return optimizer
-    return optax.chain(
-        optimizer,
-        optax.masked(optax.set_to_zero(), lambda params: frozen(params, freeze)),
-    )
+    stay = optax.masked(optax.set_to_zero(), lambda params: frozen(params, freeze))
+    # Before, so that a frozen gradient does not count when all are clipped together;
+    # after, because of the weight decay.
+    return optax.chain(stay, optimizer, stay)
 
 
 def frozen(params: dict, patterns: tuple[str, ...]) -> dict:
@@ -78,17 +88,12 @@ def frozen(params: dict, patterns: tuple[str, ...]) -> dict:
     """
     names = flatten(params)
     for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
+        if not any(matches(name, [pattern]) for name in names):
             raise UserError(
                 f"config.freeze: no parameter is called {pattern!r}; they are called "
                 f"like {', '.join(list(names)[:3])}"
             )
-    return unflatten(
-        {
-            name: any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-            for name in names
-        }
-    )
+    return unflatten({name: matches(name, patterns) for name in names})
 
 
 def depths(params: dict) -> dict[str, int]:

@@ -6,9 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from nest.errors import UserError
-from nest.training.checkpoints import Checkpoints
 from nest.weights.arrays import Arrays, flatten
 from nest.weights.weights import fraction, numbers, parse_model, strings
+
+READ_ERRORS = (
+    AttributeError,
+    KeyError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 # Fields of config.model that say how to compute, not what.
 NOT_OF_WEIGHTS = ("dtype", "remat")
@@ -43,17 +51,19 @@ def read_workdir(folder: Path, which: str) -> tuple[Arrays, dict[str, Any]]:
     try:
         told = _read_config(json.loads(file.read_text()))
         told["class_names"] = _class_names(folder)
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    except READ_ERRORS as error:
         reason = f"no field {error}" if isinstance(error, KeyError) else error
         raise UserError(
             f"{file} does not tell the model of the run ({reason}); restore it"
         ) from error
+    # Orbax takes a second to import and no weight file needs it.
+    from nest.training.checkpoints import Checkpoints
+
     checkpoints = Checkpoints(folder, read_only=True)
     try:
-        step, state, _ = checkpoints.restore(which)
+        step, params = checkpoints.restore_parameters(which)
     finally:
         checkpoints.close()
-    params = state["params"] if state["ema"] is None else state["ema"]
     arrays = flatten(params)
     told["source"] = f"{folder}:{step}"
     if "head.bias" in arrays:  # config.json leaves it to the dataset
@@ -77,7 +87,7 @@ def _read_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _class_names(folder: Path) -> tuple[str, ...] | None:
-    file = folder / "classes.json"
-    return (
-        strings("class names", json.loads(file.read_text())) if file.exists() else None
-    )
+    file = folder / "data.json"
+    if not file.exists():
+        return None
+    return strings("class names", json.loads(file.read_text())["class_names"])
