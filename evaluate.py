@@ -1,6 +1,7 @@
-"""Evaluate a run on its whole evaluation split; the last line printed is JSON.
+"""Evaluate a run or weights on a whole evaluation split; the last line is JSON.
 
 python evaluate.py --config=configs/digits_nest.py --workdir=runs/digits_nest
+python evaluate.py --config=configs/imagenet_nest.py --weights=FILE
 """
 
 from pathlib import Path
@@ -11,20 +12,29 @@ from nest import command
 
 CONFIG = command.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/<config name>.")
+WEIGHTS = flags.DEFINE_string(
+    "weights", None, "Weights in the place of a run: whatever nest.weights reads."
+)
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "best, latest or a step.")
 
 
 def main() -> None:
     """Run the evaluation that config.task names."""
     from nest.errors import UserError
-    from nest.training import classifier
+    from nest.training import classifier_evaluation
 
-    evaluations = {"classifier": classifier.evaluate_checkpoint}
+    evaluations = {"classifier": classifier_evaluation}
     config = CONFIG.value
     if config.task not in evaluations:
         raise UserError(f"no task {config.task!r}; there are: {', '.join(evaluations)}")
-    path = Path(WORKDIR.value or command.default_workdir())
-    evaluations[config.task](config, path, CHECKPOINT.value)
+    evaluation = evaluations[config.task]
+    if WEIGHTS.value and WORKDIR.value:
+        raise UserError("give either --weights or --workdir")
+    if WEIGHTS.value:
+        evaluation.evaluate_weights(config, WEIGHTS.value)
+    else:
+        path = Path(WORKDIR.value or command.default_workdir())
+        evaluation.evaluate_checkpoint(config, path, CHECKPOINT.value)
 
 
 if __name__ == "__main__":

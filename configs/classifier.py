@@ -13,6 +13,10 @@ def get_config() -> ConfigDict:
     config.task = "classifier"
     config.seed = 0  # of parameters, data order, augmentation and drop path
 
+    config.init_from = ""  # weights to start from: what nest.weights reads
+    config.freeze = ()  # names of parameters that stay, * is anything: "levels.0.*"
+    config.layer_decay = 1.0  # learning rate of a layer / that of the next, (0, 1]
+
     config.model = ConfigDict()
     config.model.name = ""  # a key of nest.models.variants.VARIANTS
     config.model.image_size = 0  # pixels
@@ -25,6 +29,7 @@ def get_config() -> ConfigDict:
     config.model.attention = placeholder(str)  # multi_head, multi_query
     config.model.drop_path = placeholder(float)  # rate of the last layer, [0, 1)
     config.model.aggregation = "conv_max_pool"  # see nest.models.aggregation
+    config.model.gelu = "tanh"  # tanh (published), exact (timm)
     config.model.dtype = "float32"  # of the computation: float32, bfloat16
     config.model.remat = False  # less memory for about a third more time
 
@@ -34,7 +39,7 @@ def get_config() -> ConfigDict:
     config.data.data_dir = ""  # for tfds, "" is ~/tensorflow_datasets
     config.data.train_split = "train"
     config.data.eval_split = "test"
-    config.data.holdout = 0.0  # share of a folder without splits for "test", [0, 1)
+    config.data.holdout = 0.0  # share of a folder without splits for "test", [0, 0.9]
     config.data.skip_corrupt = False  # replace unreadable images; True counts them
     config.data.in_memory = True  # decode once; False: random resized crops on demand
     config.data.threads = 4  # that decode, when not in memory

@@ -41,24 +41,23 @@ def default_workdir() -> Path:
     return Path("runs") / "-".join(filter(None, [Path(file).stem, argument]))
 
 
-def run(main: Callable[..., None], *, takes: str | None = None) -> None:
-    """Parse the flags and call `main`.
+def run(main: Callable[..., None], arguments: tuple[str, ...] = ()) -> None:
+    """Parse the flags and call `main` with what stands on the command line besides.
 
     Args:
-      takes: what the arguments that are no flags are called; `main` is given their
-        list then. None takes no such arguments.
+      arguments: a name for each of these, in capitals. The last stands for one or more
+        when it ends with "...", and for none or more in brackets: "[IMAGES...]".
 
     A `UserError` ends the process with one line and status 1, a wrong flag with status
     2, Ctrl-C with status 130; only a mistake in the program shows a traceback.
     """
+    app.run(
+        lambda argv: _call(partial(main, *argv[1:])),
+        flags_parser=partial(_parse, arguments=arguments),
+    )
 
-    def call(argv: list[str]) -> None:
-        _call(main if takes is None else partial(main, argv[1:]))
 
-    app.run(call, flags_parser=partial(_parse, takes=takes))
-
-
-def _parse(argv: list[str], takes: str | None) -> list[str]:
+def _parse(argv: list[str], arguments: tuple[str, ...]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
         _check_config_is_loaded()
@@ -75,8 +74,14 @@ def _parse(argv: list[str], takes: str | None) -> list[str]:
         _fail(_one_line(error), 2)
     except UserError as error:
         _fail(str(error), 2)
-    if len(rest) > 1 and takes is None:
-        _fail(f"unexpected argument {rest[1]!r}; flags begin with --", 2)
+    given = rest[1:]
+    open_ended = bool(arguments) and "..." in arguments[-1]
+    required = [name for name in arguments if not name.startswith("[")]
+    if len(given) > len(arguments) and not open_ended:
+        unexpected = given[len(arguments)]
+        _fail(f"unexpected argument {unexpected!r}; flags begin with --", 2)
+    if len(given) < len(required):
+        _fail(f"give {' and '.join(required[len(given) :])}; see --help", 2)
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save.
     return rest

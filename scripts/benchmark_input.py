@@ -27,7 +27,10 @@ ROUNDS = flags.DEFINE_integer("rounds", 5, "Best of so many.", lower_bound=1)
 IMAGES = flags.DEFINE_integer("images", 400, "Decoded a round.", lower_bound=1)
 BATCHES = flags.DEFINE_integer("batches", 50, "Batches a round.", lower_bound=1)
 STEP_BATCH = flags.DEFINE_integer(
-    "step_batch_size", 16, "Of the training step that augmentation is compared with."
+    "step_batch_size",
+    16,
+    "Of the training step that augmentation is compared with.",
+    lower_bound=2,
 )
 
 
@@ -36,9 +39,13 @@ def main() -> None:
     import jax
     import numpy as np
 
+    from nest.training import classifier_check, devices
     from nest.training import classifier_setup as setup
 
     config = CONFIG.value
+    mesh = devices.data_mesh()
+    classifier_check.check(config, mesh)
+    devices.check_batch_size("step_batch_size", STEP_BATCH.value, mesh, parts=2)
     reader = setup.open_split(config, config.data.train_split)
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__} on "

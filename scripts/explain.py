@@ -1,6 +1,7 @@
 """Show why a trained classifier decides as it does: GradCAT and heat maps.
 
 python scripts/explain.py IMAGES... --workdir=runs/digits_nest --out=explained
+python scripts/explain.py IMAGES... --weights=FILE
 
 Without IMAGES, the first ones of the run's evaluation split. The folder --out gets a
 PNG per image, one page for all, index.html, which needs nothing else, and all numbers
@@ -19,6 +20,9 @@ from nest import command
 from nest.errors import UserError
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/digits_nest", "Of the trained run.")
+WEIGHTS = flags.DEFINE_string(
+    "weights", None, "In the place of a run: whatever nest.weights reads."
+)
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "best, latest or a step.")
 CLASSES = flags.DEFINE_list("classes", [], "Names or numbers; else the most likely.")
 TOP = flags.DEFINE_integer("top", 3, "How many of the most likely.", lower_bound=1)
@@ -29,7 +33,7 @@ BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images.", lower_bound=1)
 OUT = flags.DEFINE_string("out", "explained", "Folder to write to.")
 
 
-def main(arguments: list[str]) -> None:
+def main(*arguments: str) -> None:
     """Explain the images and write the pictures, the page and the numbers."""
     import numpy as np
 
@@ -39,17 +43,22 @@ def main(arguments: list[str]) -> None:
     from nest.explain.report import explain_images
 
     workdir = Path(WORKDIR.value)
-    classifier = loading.load_workdir(workdir, CHECKPOINT.value)
+    if WEIGHTS.value:
+        if not arguments:
+            raise UserError("--weights come without images: name some")
+        classifier = loading.load_weights(WEIGHTS.value)
+    else:
+        classifier = loading.load_workdir(workdir, CHECKPOINT.value)
     if len(classifier.model.levels) < 2:
         raise UserError(
-            f"the model in {workdir} has one level, so there is no tree to walk down; "
+            f"the model of {WEIGHTS.value or workdir} has one level, so there is no tree to walk down; "
             f"explain one with several"
         )
     classes = inputs.find_classes(
         CLASSES.value, classifier.class_names, most_likely=TOP.value
     )
     if arguments:
-        images = inputs.read_images(arguments, classifier)
+        images = inputs.read_images(list(arguments), classifier)
     else:
         images = inputs.read_split(workdir, classifier, EXAMPLES.value)
     out = Path(OUT.value)
@@ -80,4 +89,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, takes="IMAGES")
+    command.run(main, ("[IMAGES...]",))

@@ -21,7 +21,7 @@ CONFIG = command.define_config()
 OUT = flags.DEFINE_string("out", "augmentations.png", "The picture to write.")
 COLUMNS = flags.DEFINE_integer("images", 8, "Images side by side.", lower_bound=2)
 ROWS = flags.DEFINE_integer("rows", 4, "Rows of the whole recipe.", lower_bound=1)
-STEP = flags.DEFINE_integer("step", 0, "The training step to show.", lower_bound=0)
+START = flags.DEFINE_integer("start", 0, "Skip so many times --images.", lower_bound=0)
 LABEL_WIDTH = 112  # pixels
 
 
@@ -59,6 +59,7 @@ def draw_rows() -> dict:
 
     from nest.augment.randaugment import OPERATIONS, apply_operations
     from nest.augment.recipe import augment
+    from nest.training import classifier_check, devices
     from nest.training import classifier_setup as setup
 
     config = CONFIG.value
@@ -67,9 +68,11 @@ def draw_rows() -> dict:
     count = COLUMNS.value
     with config.unlocked():
         config.batch_size = count
+        config.accumulation_steps = 1
+    classifier_check.check(config, devices.data_mesh(jax.devices()[:1]))
     reader = setup.open_split(config, config.data.train_split)
-    step = STEP.value
-    batch = next(setup.build_train_batches(config, reader, start=step, stop=step + 1))
+    start = START.value
+    batch = next(setup.build_train_batches(config, reader, start=start, stop=start + 1))
     images, labels = jnp.asarray(batch["image"]), jnp.asarray(batch["label"])
     recipe = setup.build_recipe(config)
     off = dataclasses.replace(

@@ -1,12 +1,17 @@
 """Two fake CPU devices and a training run of a few seconds."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+# Many tests, and the processes that they start, compile the same program.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="nest-tests-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +22,49 @@ from ml_collections import ConfigDict
 
 from configs import digits_nest
 from nest.models.classifier import NesT
+from nest.weights import Weights
+from nest.weights.arrays import abstract_model, parameters, unflatten
+from nest.weights.recognition import published_input, short_arguments
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+
+REFERENCE = ROOT.parent / "shared" / "reference"
+
+# The published variants, small: fewer layers, narrower heads, smaller images.
+SMALL_32 = dict(layers=(1, 2, 1, 1), widths=(12,) * 4, heads=(3,) * 4, image_size=16)
+SMALL_224 = dict(layers=(1, 1, 2), widths=(12, 24, 48), heads=(3, 6, 12), image_size=48)
+
+
+def small_arguments(name: str, **overrides) -> dict:
+    """Arguments of `create_model` for a small model of the variant's kind."""
+    small = SMALL_32 if name.endswith("_32") else SMALL_224
+    arguments = dict(name=name, num_classes=7, gelu="tanh") | small | overrides
+    return short_arguments(arguments)
+
+
+def random_weights(
+    arguments: dict, *, scale: float = 0.2, seed: int = 0, **fields
+) -> Weights:
+    """Weights in which every array matters: biases and norms too."""
+    rng = np.random.default_rng(seed)
+    arrays = {
+        name: (scale * rng.normal(size=x.shape) + name.endswith("scale")).astype("f4")
+        for name, x in parameters(abstract_model(arguments)).items()
+    }
+    about = published_input(arguments["name"], arguments["num_classes"])
+    about |= dict(source="random") | fields
+    return Weights(params=unflatten(arrays), model=arguments, **about)
+
+
+def assert_same_weights(left: Weights, right: Weights) -> None:
+    """Bit for bit, with all there is to know about them."""
+    jax.tree.map(np.testing.assert_array_equal, left.params, right.params)
+    assert left.metadata() == right.metadata()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import numpy as np
 from flax import nnx
 
 from nest.data.pipeline import EvalBatches, Host
+from nest.data.reader import Reader
 from nest.data.sources import Source
 from nest.training.devices import data_mesh
 from nest.training.evaluation import evaluate, make_eval_step, worst_classes
@@ -29,10 +30,17 @@ def test_metrics_are_exact_over_the_whole_split(two_devices):
         read=lambda i: (np.full((2, 2, 3), i, np.uint8), int(labels[i])),
         num_examples=EXAMPLES,
         class_names=tuple("abcdefg"),
+        describe=str,
     )
     graphdef, params = nnx.split(Lookup())
     batches = EvalBatches(
-        source, size=2, batch_size=6, host=Host(0, 1), in_memory=True, eval_crop=1.0
+        Reader(source, skip_corrupt=False),
+        size=2,
+        batch_size=6,
+        host=Host(0, 1),
+        in_memory=True,
+        eval_crop=1.0,
+        threads=1,
     )
     mesh = data_mesh()
     step = make_eval_step(graphdef, mesh, mean=(0.0,) * 3, std=(1.0,) * 3)

@@ -63,6 +63,16 @@ def test_the_smallest_class_is_in_both_splits(tmp_path: Path):
             assert sorted(found.values()) == ["a", "b", "c", "d"]
 
 
+def test_a_class_called_train_is_a_class(tmp_path: Path):
+    for name in ("car", "train"):
+        fill(tmp_path / name, [f"{name}{i}.png" for i in range(9)])
+    (tmp_path / "car" / "folder.jpg").mkdir()
+    for split in ("train", "test"):
+        source = opened(tmp_path, split, 0.2)
+        assert source.class_names == ("car", "train")
+        assert set(contents(source).values()) == {"car", "train"}
+
+
 def message(root: Path, split: str = "train", holdout: float = 0.0) -> str:
     with pytest.raises(UserError) as error:
         opened(root, split, holdout)

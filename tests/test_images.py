@@ -159,6 +159,15 @@ def test_small_images_are_enlarged():
     assert crop.shape == (32, 32, 3)
 
 
+@pytest.mark.parametrize("shape", [(3, 3000), (3000, 3)])
+def test_a_strip_is_not_enlarged_as_a_whole(shape: tuple[int, int]):
+    picture = open_picture(
+        np.ascontiguousarray(np.broadcast_to(7, (*shape, 3)), np.uint8)
+    )
+    crop = center_crop(picture, 224, fraction=1.0)
+    assert crop.shape == (224, 224, 3) and (crop == 7).all()
+
+
 def coordinates(height: int, width: int) -> np.ndarray:
     rows, columns = np.indices((height, width))
     return np.stack([rows, columns, 0 * rows], axis=-1).astype(np.uint8)

@@ -1,5 +1,7 @@
 """nest.models.layers."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,6 +97,25 @@ def test_initial_kernels_are_cut_at_two_sigma():
     assert np.abs(kernel).max() <= 0.04
     # A normal cut at 2 sigma has 0.8796 of its deviation.
     assert kernel.std() == pytest.approx(0.02 * 0.8796, rel=0.02)
+
+
+def test_gelu_has_both_forms():
+    x = np.linspace(-4, 4, 81)
+    erf = np.array([math.erf(value / math.sqrt(2)) for value in x])
+    tanh = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+    for form, inside in (("exact", erf), ("tanh", tanh)):
+        ours = layers.gelu(jnp.asarray(x, jnp.float32), form)
+        # float32 rounding of values up to 4.
+        np.testing.assert_allclose(ours, x * (1 + inside) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize(("form", "inside"), [("tanh", "tanh"), ("exact", "erfc")])
+def test_gelu_is_computed_again_in_the_backward_pass(form: str, inside: str):
+    def loss(x: jax.Array) -> jax.Array:
+        return layers.gelu(x, form).sum()
+
+    jaxpr = str(jax.make_jaxpr(jax.grad(loss))(jnp.ones(3)))
+    assert jaxpr.count(f"= {inside}") == 2
 
 
 def test_drop_path_drops_whole_examples_and_keeps_the_mean():

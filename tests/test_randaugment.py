@@ -103,13 +103,20 @@ def test_every_operation_is_pillows(level: float, sign: int):
 
 
 def draw(monkeypatch, *, count: int, **changes) -> tuple[np.ndarray, ...]:
-    """Operations, levels and signs that one layer draws."""
+    """Operations, levels and signs that the layers draw."""
     drawn = []
-    monkeypatch.setattr(
-        randaugment,
-        "apply_operations",
-        lambda images, *what: drawn.append(what[:3]) or images,
-    )
+
+    def spy(images: jax.Array, *what: jax.Array) -> jax.Array:
+        drawn.append(what[:3])
+        return images
+
+    def scan(layer, images: jax.Array, keys: jax.Array) -> tuple[jax.Array, None]:
+        for key in keys:
+            images, _ = layer(images, key)
+        return images, None
+
+    monkeypatch.setattr(randaugment, "apply_operations", spy)
+    monkeypatch.setattr(jax.lax, "scan", scan)
     arguments = dict(
         layers=1, probability=0.5, magnitude=9.0, magnitude_std=0.5, strengths=STRENGTHS
     )

@@ -67,3 +67,16 @@ def test_a_label_outside_the_classes_is_named(label: int):
         UserError, match=f"file 0 has the label {label}, but there are 2"
     ):
         reader.read(0, whole)
+
+
+def test_a_file_that_cannot_be_opened_is_left_out_too():
+    def read(i: int) -> tuple[bytes, int]:
+        if i == 1:
+            raise FileNotFoundError(2, "No such file or directory")
+        return png(i), 0
+
+    files = Source(read, 3, ("a",), lambda i: f"file {i}")
+    with pytest.raises(UserError, match=r"file 1 .* \(No such file or directory\)"):
+        Reader(files, skip_corrupt=False).read(1, whole)
+    reader = Reader(files, skip_corrupt=True)
+    assert reader.read(1, whole) is None and reader.skipped

@@ -1,6 +1,8 @@
 """nest.training.classifier: whole runs on the digits."""
 
+import functools
 import json
+import operator
 import os
 import signal
 import subprocess
@@ -13,14 +15,15 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from ml_collections import ConfigDict
+from PIL import Image
 
-from configs import cifar_nest, imagenet_nest
-from nest.data.sources import Source
+from configs import cifar_nest, finetune_folder, imagenet384_nest, imagenet_nest
 from nest.errors import UserError
-from nest.training import classifier, devices
+from nest.training import classifier, classifier_evaluation, devices
 from nest.training import classifier_setup as setup
 from nest.training.checkpoints import Checkpoints
 from nest.training.classifier_step import State
+from nest.weights import read_weights
 
 
 def final_state(config: ConfigDict, path: Path, which: str = "latest") -> State:
@@ -178,7 +181,7 @@ def test_a_signal_saves_at_the_next_step(finished, tmp_path: Path, number):
 
 def test_evaluate_prints_exact_json(finished, capsys):
     config, path = finished
-    classifier.evaluate_checkpoint(config, path, "latest")
+    classifier_evaluation.evaluate_checkpoint(config, path, "latest")
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     last = metrics(path)[-1]
     assert (result["step"], result["examples"], result["split"]) == (30, 360, "test")
@@ -190,12 +193,12 @@ def test_evaluate_prints_exact_json(finished, capsys):
 def test_evaluate_takes_the_named_checkpoint(finished, capsys):
     config, path = finished
     best = Checkpoints(path, read_only=True).best_step()
-    classifier.evaluate_checkpoint(config, path, "best")
+    classifier_evaluation.evaluate_checkpoint(config, path, "best")
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["step"] == best
-    classifier.evaluate_checkpoint(config, path, "28")
+    classifier_evaluation.evaluate_checkpoint(config, path, "28")
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["step"] == 28
     with pytest.raises(UserError, match="no checkpoint '7'"):
-        classifier.evaluate_checkpoint(config, path, "7")
+        classifier_evaluation.evaluate_checkpoint(config, path, "7")
 
 
 def test_evaluate_does_not_need_the_batch_size_of_training(finished, capsys):
@@ -203,7 +206,7 @@ def test_evaluate_does_not_need_the_batch_size_of_training(finished, capsys):
     with config.unlocked():
         changed = ConfigDict(config)
     changed.eval_batch_size = 50
-    classifier.evaluate_checkpoint(changed, path, "latest")
+    classifier_evaluation.evaluate_checkpoint(changed, path, "latest")
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["examples"] == 360
     assert result["loss"] == pytest.approx(metrics(path)[-1]["eval/loss"], rel=1e-5)
@@ -239,7 +242,7 @@ def test_a_changed_config_is_refused(finished):
         ("model.image_size", 10, "need a multiple of 4; the nearest are 8 and 12"),
         ("model.name", "nest_huge", "config.model: no model 'nest_huge'"),
         ("model.dtype", "float16", "use 'float32' or 'bfloat16'"),
-        ("data.source", "folder", "no data source 'folder'"),
+        ("data.source", "dir", "no data source 'dir'"),
         ("data.train_split", "all", "digits has the splits"),
         ("batch_size", 33, "not divisible by 2 devices; the next that is: 34"),
         ("accumulation_steps", 3, "2 devices x 3 accumulation steps"),
@@ -256,6 +259,9 @@ def test_a_changed_config_is_refused(finished):
         ("model.patch_size", 0, "must be positive"),
         ("model.heads", (0, 2, 2), "must be positive"),
         ("data.threads", 0, "data.threads = 0; it must be at least 1"),
+        ("data.holdout", 1.0, "data.holdout = 1.0; it must be in [0, 0.9]"),
+        ("augment.color_jitter.hue", 0.7, "hue = 0.7; it must be in [0, 0.5]"),
+        ("augment.random_erasing.area", (0.5, 0.1), "must be (smallest, largest)"),
     ],
 )
 def test_a_wrong_field_is_one_line_before_anything_is_written(
@@ -271,6 +277,80 @@ def test_a_wrong_field_is_one_line_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_mixing_needs_pairs_on_every_device(small_config, tmp_path: Path):
+    small_config.batch_size = 30
+    small_config.augment.mix.mixup_alpha = 0.8
+    with pytest.raises(UserError, match=r"odd number of images.*use a multiple of 4"):
+        classifier.train(small_config, tmp_path / "run")
+
+
+def test_broken_images_are_reported_at_the_end(small_config, tmp_path: Path, capsys):
+    data = tmp_path / "data"
+    for name in ("a", "b"):
+        (data / name).mkdir(parents=True)
+        for k in range(20):
+            image = np.full((8, 8, 3), 10 * k, np.uint8)
+            Image.fromarray(image).save(data / name / f"{k}.png")
+    (data / "a" / "cut.png").write_bytes((data / "a" / "1.png").read_bytes()[:40])
+    small_config.batch_size = 4
+    small_config.num_epochs = 1.0
+    small_config.warmup_epochs = 0.0
+    small_config.data.source = "folder"
+    small_config.data.data_dir = str(data)
+    small_config.data.holdout = 0.3
+    small_config.data.in_memory = False
+    with pytest.raises(UserError, match=r"cut\.png is not a readable image"):
+        classifier.train(small_config, tmp_path / "stops")
+    small_config.data.skip_corrupt = True
+    classifier.train(small_config, tmp_path / "goes_on")
+    output = capsys.readouterr()
+    assert "1 of " in output.err and "cut.png" in output.err
+    assert "finished in" in output.out
+
+
+def test_a_run_starts_from_another_runs_weights(finished, tmp_path: Path, capsys):
+    config, path = finished
+    with config.unlocked():
+        config = ConfigDict(config)
+    config.model.image_size = 16
+    config.num_epochs, config.warmup_epochs = 2 / EPOCH, 0.0
+    config.init_from = str(path)
+    config.freeze = ("levels.0.*", "patch_embedding.*")
+    config.ema_decay = 0.0
+    classifier.train(config, tmp_path)
+    output = capsys.readouterr().out
+    assert (
+        "resized  levels.0.position_embedding (1, 4, 16, 8) -> (1, 4, 64, 8)" in output
+    )
+    assert "new      none" in output
+    before = read_weights(path).params["levels"]
+    after = read_weights(tmp_path).params["levels"]
+    jax.tree.map(np.testing.assert_array_equal, after[0]["layers"], before[0]["layers"])
+    kernel = ("layers", 0, "mlp", "expand", "kernel")
+    a, b = (functools.reduce(operator.getitem, kernel, x[1]) for x in (after, before))
+    assert (a != b).any()
+    classifier.train(config, tmp_path)
+    assert "is finished at step 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("init_from", "required", "give --config.init_from=FILE"),
+        ("init_from", "nowhere", "no file or folder nowhere"),
+        ("freeze", ("head",), "no parameter is called 'head'"),
+        ("layer_decay", 0.0, "layer_decay = 0.0; it must be in (0, 1]"),
+    ],
+)
+def test_what_fine_tuning_needs_is_named(
+    small_config, tmp_path: Path, field, value, message
+):
+    small_config[field] = value
+    with pytest.raises(UserError) as error:
+        classifier.train(small_config, tmp_path)
+    assert message in str(error.value)
+
+
 @pytest.mark.parametrize("steps", [(2, 3), (8, 99)])
 def test_a_profile_of_the_steps_asked_for(small_config, tmp_path: Path, steps):
     small_config.profile_steps = steps
@@ -283,6 +363,8 @@ EXPERIMENTS = [
     for module, variants in (
         (cifar_nest, ("tiny", "small", "base", "tiny_100", "small_100", "base_100")),
         (imagenet_nest, imagenet_nest.SIZES),
+        (imagenet384_nest, imagenet_nest.SIZES),
+        (finetune_folder, imagenet_nest.SIZES),
     )
     for variant in variants
 ]
@@ -290,7 +372,7 @@ EXPERIMENTS = [
 
 @pytest.mark.parametrize(("module", "variant"), EXPERIMENTS)
 def test_every_experiment_runs_a_step_at_a_reduced_size(
-    module, variant: str, tmp_path: Path, monkeypatch
+    module, variant: str, tmp_path: Path
 ):
     config = module.get_config(variant)
     assert config.task == "classifier"
@@ -298,20 +380,17 @@ def test_every_experiment_runs_a_step_at_a_reduced_size(
     config.model.layers = (1,) * levels
     config.model.widths = (4,) * levels
     config.model.heads = (2,) * levels
-    if module is imagenet_nest:
+    if module is not cifar_nest:
         config.model.image_size = 32
+    config.init_from = ""
     config.batch_size = config.eval_batch_size = 4
     config.num_epochs, config.warmup_epochs = 0.5, 0.0
 
-    def noise(config: ConfigDict, split: str) -> Source:
-        classes = {"cifar10": 10, "cifar100": 100, "imagenet2012": 1000}
-        names = tuple(map(str, range(classes[config.data.dataset])))
-        size = 40 if module is imagenet_nest else 32
-        rng = np.random.default_rng(0)
-        image = rng.integers(0, 256, (size, size, 3), np.uint8)
-        return Source(lambda i: (image, int(i)), num_examples=8, class_names=names)
-
-    monkeypatch.setattr(setup, "open_split", noise)
+    classes = {"cifar10": 10, "cifar100": 100, "imagenet2012": 1000, "folder": 5}
+    size = 32 if module is cifar_nest else 40
+    config.data.source = "synthetic"
+    config.data.dataset = f"{classes[config.data.dataset]}x8x{size}"
+    config.data.eval_split = "train"
     classifier.train(config, tmp_path)
     assert metrics(tmp_path)[-1]["eval/examples"] == 8
     assert Checkpoints(tmp_path).steps() == [1]

@@ -10,11 +10,13 @@ from ml_collections import ConfigDict
 from nest.errors import UserError
 from nest.training import workdir
 
+DATA = {"class_names": ("a", "b"), "train_examples": 10, "eval_examples": 2}
+
 
 def started(path: Path, config: ConfigDict, start_step: int = 0) -> None:
     """What a run does before its first step."""
     with workdir.claim(path, config):
-        workdir.record(path, config, start_step)
+        workdir.record(path, config, start_step, DATA)
 
 
 def test_config_and_environment_are_recorded(tmp_path: Path, small_config):
@@ -23,6 +25,7 @@ def test_config_and_environment_are_recorded(tmp_path: Path, small_config):
     recorded = json.loads((path / "config.json").read_text())
     assert recorded["model"]["widths"] == [8, 8]
     assert recorded["seed"] == 0
+    assert workdir.class_names(path) == ("a", "b")
     (environment,) = json.loads((path / "environment.json").read_text())
     assert environment["start_step"] == 0
     assert environment["device_count"] == 2
@@ -72,6 +75,15 @@ def test_any_other_change_is_refused_by_name(tmp_path, small_config, folder: str
     assert "model.widths was [8, 8], now [8, 16]" in message
     assert "--workdir" in message and "\n" not in message
     assert (tmp_path / "config.json").read_text() == before
+
+
+def test_other_data_is_refused_by_name(tmp_path: Path, small_config):
+    started(tmp_path, small_config)
+    workdir.check_data(tmp_path, DATA | {"train_examples": 11})  # nothing saved yet
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    workdir.check_data(tmp_path, DATA)
+    with pytest.raises(UserError, match=r"other data \(train_examples changed since"):
+        workdir.check_data(tmp_path, DATA | {"train_examples": 11})
 
 
 def test_a_folder_in_use_is_refused_until_it_is_free(tmp_path: Path, small_config):

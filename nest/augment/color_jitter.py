@@ -37,11 +37,12 @@ def color_jitter(
     spread = jnp.array((brightness, contrast, saturation, hue))
     drawn = spread * jax.random.uniform(amounts, (count, 4), minval=-1, maxval=1)
     order = jnp.argsort(jax.random.uniform(order, (count, 4)))
-    jittered = images
-    for turn in range(4):
-        kind = order[:, turn]
+
+    def turn(images: jax.Array, kind: jax.Array) -> tuple[jax.Array, None]:
         amount = jnp.take_along_axis(drawn, kind[:, None], axis=1)[:, 0]
-        jittered = adjust(jittered, kind, amount)
+        return adjust(images, kind, amount), None
+
+    jittered, _ = jax.lax.scan(turn, images, order.T)
     wide = (count, 1, 1, 1)
     happens = jax.random.bernoulli(whether, probability, wide)
     images = jnp.where(happens, jittered, images)

@@ -9,8 +9,9 @@ Images are uint8 (B, H, W, 3); a table is int32 (B, 3, 256).
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-VALUES = jnp.arange(256, dtype=jnp.int32)
+VALUES = np.arange(256, dtype=np.int32)
 
 
 def look_up(images: jax.Array, tables: jax.Array) -> jax.Array:

@@ -79,7 +79,8 @@ def randaugment(
       uint8 (B, H, W, 3).
     """
     count = images.shape[0]
-    for layer_key in jax.random.split(key, layers):
+
+    def layer(images: jax.Array, layer_key: jax.Array) -> tuple[jax.Array, None]:
         which, whether, how_much, sign = jax.random.split(layer_key, 4)
         operations = jax.random.randint(which, (count,), 0, len(OPERATIONS))
         happens = jax.random.bernoulli(whether, probability, (count,))
@@ -87,8 +88,13 @@ def randaugment(
         drawn = magnitude + magnitude_std * jax.random.normal(how_much, (count,))
         levels = jnp.clip(drawn, 0, 10) / 10
         signs = jax.random.rademacher(sign, (count,), jnp.float32)
-        images = apply_operations(images, operations, levels, signs, strengths)
-    return images
+        out = apply_operations(images, operations, levels, signs, strengths)
+        return out, None
+
+    if layers == 0:
+        return images
+    # A scan compiles one layer, not all of them.
+    return jax.lax.scan(layer, images, jax.random.split(key, layers))[0]
 
 
 def apply_operations(

@@ -85,3 +85,10 @@ def normalize(
       mean, std: per channel.
     """
     return (images - jnp.array(mean)) / jnp.array(std)
+
+
+def model_input(
+    images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]
+) -> jax.Array:
+    """Turn uint8 images (B, H, W, C) into the model's input, without augmentation."""
+    return normalize(images.astype(jnp.float32) / 255, mean, std)

@@ -9,14 +9,29 @@ the faster the smaller, any other by averaging.
 import dataclasses
 import io
 import math
+import struct
 from collections.abc import Callable
 
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 SHRINKS = (8, 4, 2, 1)
+LONGEST = 4  # long side / short side, of what is resized around a centre crop
+
+# What Pillow raises for damaged files besides OSError.
+DAMAGE = (
+    Image.DecompressionBombError,
+    EOFError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +119,20 @@ def center_crop(picture: Picture, size: int, *, fraction: float) -> np.ndarray:
         max(size, round(side * scale)) for side in (picture.height, picture.width)
     )
     pixels = picture.decode(_shrink(short, round(size / fraction)))
+    if max(height, width) > LONGEST * min(height, width):
+        pixels = _shorten(pixels)
+        scale = min(height, width) / min(pixels.shape[:2])
+        height, width = (max(size, round(side * scale)) for side in pixels.shape[:2])
     pixels = _resize(pixels, height, width)
     top, left = (height - size) // 2, (width - size) // 2
     return np.ascontiguousarray(pixels[top : top + size, left : left + size])
+
+
+def _shorten(pixels: np.ndarray) -> np.ndarray:
+    """Cut the ends off a strip, of which only the middle is needed."""
+    longest = LONGEST * min(pixels.shape[:2])
+    top, left = (max(0, side - longest) // 2 for side in pixels.shape[:2])
+    return pixels[top : top + longest, left : left + longest]
 
 
 def _cut(
@@ -143,6 +169,8 @@ def _open_jpeg(data: bytes) -> Picture | None:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
+    if height * width > 2 * Image.MAX_IMAGE_PIXELS:  # Pillow's own limit
+        raise OSError(f"{width} x {height} pixels are too many")
     if colours not in ("YCbCr", "Gray", "RGB"):
         return None
 
@@ -170,7 +198,7 @@ def _is_turned(data: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.getexif().get(0x0112, 1) != 1
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, *DAMAGE):
         return False  # Damaged; whoever decodes it says so.
 
 
@@ -190,5 +218,7 @@ def _decode_by_pillow(data: bytes) -> np.ndarray:
                 white = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(white, image)
             return np.asarray(image.convert("RGB"))
-    except (Image.DecompressionBombError, SyntaxError, ValueError) as error:
+    except UnidentifiedImageError as error:
+        raise OSError("not an image") from error
+    except DAMAGE as error:
         raise OSError(str(error)) from error

@@ -43,7 +43,7 @@ def this_host() -> Host:
 
 @lru_cache(maxsize=3)
 def _epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(num_examples)
+    return np.random.default_rng((seed, 0, epoch)).permutation(num_examples)
 
 
 def example_indices(positions: np.ndarray, num_examples: int, seed: int) -> np.ndarray:
@@ -136,7 +136,7 @@ class TrainExamples(grain.sources.RandomAccessDataSource):
         index = example_indices(position, count, self.seed)[0]
 
         def crop(picture: Picture) -> np.ndarray:
-            rng = np.random.default_rng((self.seed, int(position[0])))
+            rng = np.random.default_rng((self.seed, 1, int(position[0])))
             return random_resized_crop(
                 picture, self.size, rng, area=self.crop_area, aspect=self.crop_aspect
             )

@@ -34,17 +34,17 @@ class Reader:
             is none of the classes.
         """
         i = int(i)
-        image, label = self.source.read(i)
-        classes = len(self.source.class_names)
-        if not 0 <= label < classes:
-            raise UserError(
-                f"{self.source.describe(i)} has the label {label}, but there are "
-                f"{classes} classes; mend the dataset"
-            )
+        image = None
         try:
+            image, label = self.source.read(i)
+            self._check_label(i, label)
             return crop(open_picture(image)), label
         except OSError as error:
-            reason = str(error) if image else "no bytes"
+            reason = (
+                "no bytes"
+                if isinstance(image, bytes) and not image
+                else error.strerror or str(error)
+            )
         if not self._skip_corrupt:
             raise UserError(
                 f"{self.source.describe(i)} is not a readable image ({reason}); "
@@ -52,6 +52,14 @@ class Reader:
             )
         self.skipped[i] = reason
         return None
+
+    def _check_label(self, i: int, label: int) -> None:
+        classes = len(self.source.class_names)
+        if not 0 <= label < classes:
+            raise UserError(
+                f"{self.source.describe(i)} has the label {label}, but there are "
+                f"{classes} classes; mend the dataset"
+            )
 
     def read_or_next(
         self, i: int, crop: Callable[[Picture], np.ndarray]

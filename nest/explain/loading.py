@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
 import ml_collections
 from flax import nnx
 
@@ -13,8 +12,7 @@ from nest.data.reader import Reader
 from nest.errors import UserError
 from nest.models.classifier import NesT
 from nest.training import classifier_setup as setup
-from nest.training import devices
-from nest.training.checkpoints import Checkpoints
+from nest.weights import read_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,26 +48,23 @@ def load_workdir(path: Path, which: str) -> Classifier:
       which: "best", "latest" or a step.
 
     Raises:
-      UserError: no such run or checkpoint, or its dataset, which has the names of the
-        classes, is not on this machine.
+      UserError: no such run or checkpoint.
     """
-    config = read_config(path)
-    class_names = open_eval_split(config).source.class_names
-    optimizer = setup.build_optimizer(config, learning_rate=lambda step: 0.0)
-    mesh = devices.data_mesh(jax.devices()[:1])
-    graphdef, state = setup.build_state(
-        config, optimizer, mesh, num_classes=len(class_names)
-    )
-    checkpoints = Checkpoints(path, read_only=True)
-    _, state, _ = checkpoints.restore(which, state)
-    checkpoints.close()
+    read_config(path)  # names what is wrong with the folder
+    return load_weights(f"{path}:{which}")
+
+
+def load_weights(source: str) -> Classifier:
+    """Load a classifier from whatever `nest.weights.read_weights` takes."""
+    weights = read_weights(source)
+    classes = range(weights.model["num_classes"])
     return Classifier(
-        model=nnx.merge(graphdef, state.eval_params),
-        class_names=class_names,
-        image_size=config.model.image_size,
-        mean=config.data.mean,
-        std=config.data.std,
-        eval_crop=config.data.eval_crop,
+        model=weights.build(),
+        class_names=weights.class_names or tuple(f"class {k}" for k in classes),
+        image_size=weights.model["image_size"],
+        mean=weights.mean,
+        std=weights.std,
+        eval_crop=weights.eval_crop,
     )
 
 

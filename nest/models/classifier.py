@@ -8,6 +8,7 @@ from flax import nnx
 from nest.models.aggregation import AGGREGATIONS, Aggregation
 from nest.models.layers import (
     ATTENTION,
+    GELU,
     LayerNorm,
     Linear,
     TransformerLayer,
@@ -25,6 +26,7 @@ class Level(nnx.Module):
       width, heads: of this level's transformer layers.
       blocks, block_size: G blocks of block_size ** 2 tokens.
       drop_path: one rate per transformer layer.
+      gelu: form of the MLPs', "tanh" or "exact".
       remat: recompute each layer in the backward pass instead of storing it.
     """
 
@@ -39,6 +41,7 @@ class Level(nnx.Module):
         attention: str,
         aggregation: str,
         drop_path: tuple[float, ...],
+        gelu: str,
         dtype: jnp.dtype,
         remat: bool,
         rngs: nnx.Rngs,
@@ -61,7 +64,13 @@ class Level(nnx.Module):
         self.position_embedding = nnx.Param(initializer(rngs.params(), shape))
         self.layers = nnx.List(
             TransformerLayer(
-                width, heads, attention, drop_path=rate, dtype=dtype, rngs=rngs
+                width,
+                heads,
+                attention,
+                drop_path=rate,
+                gelu=gelu,
+                dtype=dtype,
+                rngs=rngs,
             )
             for rate in drop_path
         )
@@ -106,6 +115,7 @@ class NesT(nnx.Module):
       block_size: tokens along one side of a block; None leaves one block at the top,
         as published.
       aggregation: one of `nest.models.aggregation.AGGREGATIONS`.
+      gelu: "tanh", as published, or "exact" (erf), as in timm.
       in_channels: channels of the images.
       dtype: compute type; parameters are always float32.
       remat: recompute each transformer layer in the backward pass: less memory, about
@@ -128,6 +138,7 @@ class NesT(nnx.Module):
         num_classes: int,
         block_size: int | None = None,
         aggregation: str = "conv_max_pool",
+        gelu: str = "tanh",
         in_channels: int = 3,
         dtype: jnp.dtype = jnp.float32,
         remat: bool = False,
@@ -142,6 +153,7 @@ class NesT(nnx.Module):
             heads=heads,
             attention=attention,
             aggregation=aggregation,
+            gelu=gelu,
             drop_path=drop_path,
             num_classes=num_classes,
         )
@@ -174,6 +186,7 @@ class NesT(nnx.Module):
                     attention=attention,
                     aggregation=aggregation,
                     drop_path=tuple(rates[start : start + depth]),
+                    gelu=gelu,
                     dtype=dtype,
                     remat=remat,
                     rngs=rngs,
@@ -271,6 +284,7 @@ def _check(
     heads: tuple[int, ...],
     attention: str,
     aggregation: str,
+    gelu: str,
     drop_path: float,
     num_classes: int,
 ) -> None:
@@ -288,6 +302,8 @@ def _check(
         raise ValueError(f"no attention {attention!r}; there are: {ATTENTION}")
     if aggregation not in AGGREGATIONS:
         raise ValueError(f"no aggregation {aggregation!r}; there are: {AGGREGATIONS}")
+    if gelu not in GELU:
+        raise ValueError(f"no gelu {gelu!r}; there are: {GELU}")
     if not 0 <= drop_path < 1:
         raise ValueError(f"drop_path {drop_path} is not in [0, 1)")
     if num_classes < 1:

@@ -97,11 +97,12 @@ class Checkpoints:
             with self._disk_errors():
                 manager.close()
 
-    def restore_latest(self, like: Any) -> tuple[int, Any, Metrics] | None:
+    def restore_latest(self, like: Any = None) -> tuple[int, Any, Metrics] | None:
         """Restore the newest undamaged checkpoint: its step, state and metrics.
 
         Args:
-          like: a state of the same structure, shapes, types and shardings.
+          like: a state of the same structure, shapes, types and shardings; None takes
+            what was saved, as nested dicts with strings for keys, on one device.
 
         Returns:
           None when there is no checkpoint at all. A damaged one is named on standard
@@ -134,7 +135,7 @@ class Checkpoints:
             )
         return None
 
-    def restore(self, which: str, like: Any) -> tuple[int, Any, Metrics]:
+    def restore(self, which: str, like: Any = None) -> tuple[int, Any, Metrics]:
         """Restore one checkpoint: its step, state and metrics.
 
         Args:
@@ -160,6 +161,18 @@ class Checkpoints:
                 f"checkpoint {manager.directory / str(step)} is damaged ({error}); "
                 f"choose another with --checkpoint"
             ) from error
+
+    def restore_parameters(self, which: str) -> tuple[int, dict]:
+        """Restore the parameters to evaluate: the average where there is one.
+
+        Args:
+          which: "best", "latest" or a step.
+
+        Returns:
+          The step and a nested dict of arrays, whatever model they are of.
+        """
+        step, state, _ = self.restore(which)
+        return step, state["params"] if state["ema"] is None else state["ema"]
 
     def _find(self, which: str) -> tuple[ocp.CheckpointManager, int]:
         best, steps = self.best_step(), self.steps()
@@ -242,7 +255,10 @@ def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
 
 
 def _read(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, Metrics]:
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    if like is None:
+        abstract = _saved_structure(manager, step)
+    else:
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     args = ocp.args.Composite(
         state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
     )
@@ -251,6 +267,16 @@ def _read(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, Me
     if int(_checksum(restored.state)) != restored.meta["checksum"]:
         raise _Damaged("the checksum of its arrays does not match")
     return restored.state, restored.meta["metrics"]
+
+
+def _saved_structure(manager: ocp.CheckpointManager, step: int) -> Any:
+    folder = Path(manager.directory) / str(step) / "state"
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    with _damage(), ocp.StandardCheckpointer() as checkpointer:
+        saved = checkpointer.metadata(folder).item_metadata.tree
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), saved
+        )
 
 
 def _reason(error: BaseException) -> str:

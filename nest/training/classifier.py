@@ -1,10 +1,8 @@
-"""The classifier's loops: training from scratch (paper, section 4) and evaluation."""
+"""The classifier's training loop (paper, section 4)."""
 
 import contextlib
-import json
 import math
 import os
-import sys
 import time
 from functools import reduce
 from pathlib import Path
@@ -19,10 +17,10 @@ from nest.errors import UserError
 from nest.training import classifier_check, devices, workdir
 from nest.training import classifier_setup as setup
 from nest.training.checkpoints import Checkpoints, Metrics
+from nest.training.classifier_evaluation import check_count, report_skipped, summary
 from nest.training.classifier_step import TrainMetrics
-from nest.training.evaluation import evaluate, worst_classes
+from nest.training.evaluation import evaluate
 from nest.training.interruption import Interruption
-from nest.training.localization import evaluate_localization
 from nest.training.metrics import MetricsLog, device_memory
 from nest.training.profiler import Profiler
 from nest.training.progress import Progress
@@ -41,7 +39,8 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
     reader = setup.open_split(config, config.data.train_split)
     eval_reader = setup.open_split(config, config.data.eval_split)
     _check_classes(reader, eval_reader)
-    num_classes = len(reader.source.class_names)
+    class_names = reader.source.class_names
+    num_classes = len(class_names)
     schedule = setup.Schedule.of(config, reader.source.num_examples)
     optimizer = setup.build_optimizer(config, schedule.learning_rate)
     graphdef, state = setup.build_state(
@@ -50,6 +49,12 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(workdir.claim(path, config))
+        data = {
+            "class_names": class_names,
+            "train_examples": reader.source.num_examples,
+            "eval_examples": eval_reader.source.num_examples,
+        }
+        workdir.check_data(path, data)
         checkpoints = Checkpoints(path, keep=config.keep_checkpoints)
         stack.callback(checkpoints.close)
         first, results = 0, {}
@@ -57,10 +62,15 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
         if restored is not None:
             first, state, results = restored
         if first >= schedule.num_steps:
-            print(f"{path} is finished at step {first}: {_summary(results)}")
+            print(f"{path} is finished at step {first}: {summary(results)}")
             _say_where(path)
             return
-        workdir.record(path, config, start_step=first)
+        if restored is None and config.init_from:
+            state, report = setup.build_state_from_weights(
+                config, optimizer, mesh, class_names=class_names
+            )
+            print(f"weights of {config.init_from}:\n{report}")
+        workdir.record(path, config, first, data)
         _say_what(config, path, reader, eval_reader, first, schedule, state.params)
 
         log = MetricsLog(path, start_step=first, active=jax.process_index() == 0)
@@ -68,7 +78,7 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
         interruption = stack.enter_context(Interruption())
         profiler = Profiler(path / "profile", config.profile_steps)
         stack.callback(profiler.stop)
-        stack.callback(_report_skipped, reader, eval_reader)
+        stack.callback(report_skipped, reader, eval_reader)
         train_step = setup.build_train_step(
             config, graphdef, optimizer, mesh, num_classes=num_classes
         )
@@ -107,9 +117,9 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
                 window = []
             if evaluating:
                 results, _ = evaluate(eval_step, state.eval_params, eval_batches, mesh)
-                _check_count(results, eval_reader)
+                check_count(results, eval_reader)
                 log.write(step, {f"eval/{name}": x for name, x in results.items()})
-                progress.note(f"step {step}/{schedule.num_steps}  {_summary(results)}")
+                progress.note(f"step {step}/{schedule.num_steps}  {summary(results)}")
                 if results["top1"] > best:
                     best = results["top1"]
                     checkpoints.save_best(step, state, results)
@@ -128,59 +138,8 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
         checkpoints.wait()
     part = f" since step {first}" if first else ""
     seconds = time.perf_counter() - started
-    print(f"finished in {seconds:.0f} s{part}: {_summary(results)}")
+    print(f"finished in {seconds:.0f} s{part}: {summary(results)}")
     _say_where(path)
-
-
-def evaluate_checkpoint(
-    config: ml_collections.ConfigDict, path: Path, which: str
-) -> None:
-    """Evaluate a checkpoint on the whole evaluation split and print the result as JSON.
-
-    Args:
-      which: "best", "latest" or a step.
-
-    Raises:
-      UserError: no such run or checkpoint, or a config that is not the run's.
-    """
-    mesh = devices.data_mesh()
-    classifier_check.check_evaluation(config, mesh)
-    workdir.check_evaluation_config(path, config)
-    reader = setup.open_split(config, config.data.eval_split)
-    class_names = reader.source.class_names
-    optimizer = setup.build_optimizer(config, learning_rate=lambda step: 0.0)
-    graphdef, state = setup.build_state(
-        config, optimizer, mesh, num_classes=len(class_names)
-    )
-    checkpoints = Checkpoints(path, read_only=True)
-    step, state, _ = checkpoints.restore(which, state)
-    checkpoints.close()
-    results, confusion = evaluate(
-        setup.build_eval_step(config, graphdef, mesh),
-        state.eval_params,
-        setup.build_eval_batches(config, reader),
-        mesh,
-    )
-    _check_count(results, reader)
-    _report_skipped(reader)
-    worst = worst_classes(confusion, class_names, count=5)
-    print(f"step {step}: {_summary(results)}")
-    for row in worst:
-        taken_for = ", ".join(f"{name} ({n})" for name, n in row["taken_for"].items())
-        print(
-            f"  class {row['class']}: recall {row['recall']:.3f} of {row['examples']}, "
-            f"taken for {taken_for}"
-        )
-    if config.localization.method:
-        found = evaluate_localization(config, reader, graphdef, state.eval_params)
-        print(
-            f"localization by {found['method']} of {found['examples']} images: top-1 "
-            f"error {found['top1_localization_error']:.2%}  GT-known "
-            f"{found['gt_known']:.2%}  MaxBoxAccV2 {found['max_box_acc_v2']:.2%}"
-        )
-        results["localization"] = found
-    about = {"workdir": str(path), "step": step, "split": config.data.eval_split}
-    print(json.dumps(about | results | {"worst_classes": worst}))
 
 
 def _means(window: list[TrainMetrics]) -> Metrics:
@@ -217,12 +176,6 @@ def _check_classes(reader: Reader, eval_reader: Reader) -> None:
         )
 
 
-def _check_count(results: Metrics, reader: Reader) -> None:
-    expected = reader.source.num_examples - len(reader.skipped)
-    if results["examples"] != expected:
-        raise RuntimeError(f"evaluated {results['examples']} examples of {expected}")
-
-
 def _mend(config: ml_collections.ConfigDict) -> str:
     """What to do when the accelerator waits for its input."""
     if config.data.in_memory:
@@ -231,21 +184,6 @@ def _mend(config: ml_collections.ConfigDict) -> str:
         f"raise --config.data.threads (now {config.data.threads}; this machine has "
         f"{os.cpu_count()} cores), store the images smaller, or, if they fit, set "
         f"--config.data.in_memory=True"
-    )
-
-
-def _report_skipped(*readers: Reader) -> None:
-    for reader in readers:
-        if report := reader.report():
-            print(report, file=sys.stderr)
-
-
-def _summary(results: Metrics) -> str:
-    if not results:
-        return "not evaluated yet"
-    return (
-        f"test accuracy {results['top1']:.2%}  top-5 {results['top5']:.2%}  "
-        f"loss {results['loss']:.4f}  ({results['examples']} examples)"
     )
 
 

@@ -26,6 +26,8 @@ AT_LEAST = {
     "checkpoint_every_epochs": 1e-9,
     "num_epochs": 1e-9,
     "warmup_epochs": 0,
+    "lr_per_256": 0,
+    "eps": 0,
     "clip_norm": 0,
     "ema_decay": 0,
     "label_smoothing": 0,
@@ -62,7 +64,7 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
     """Raise UserError for a field out of its range."""
     for field, least in AT_LEAST.items():
         value = operator.attrgetter(field)(config)
-        if value < least:
+        if not value >= least:  # NaN included
             bound = "positive" if least == 1e-9 else f"at least {least}"
             raise UserError(f"config.{field} = {value}; it must be {bound}")
     for field, most in AT_MOST.items():
@@ -75,6 +77,10 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
             raise UserError(
                 f"config.{field} = {value}; it must be (smallest, largest), positive"
             )
+    if not 0 < config.layer_decay <= 1:
+        raise UserError(
+            f"config.layer_decay = {config.layer_decay}; it must be in (0, 1]"
+        )
     for field in ("ema_decay", "label_smoothing"):
         if config[field] >= 1:
             raise UserError(f"config.{field} = {config[field]}; it must be below 1")
@@ -83,6 +89,12 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
             f"config.warmup_epochs = {config.warmup_epochs} is longer than the run of "
             f"config.num_epochs = {config.num_epochs}; shorten the warm-up"
         )
+    for field in ("profile_steps", "betas", "augment.randaugment.enhance"):
+        value = operator.attrgetter(field)(config)
+        if len(value) != 2:
+            raise UserError(f"config.{field} = {value}; it must be two numbers")
+    if not all(0 <= beta < 1 for beta in config.betas):
+        raise UserError(f"config.betas = {config.betas}; they must be in [0, 1)")
     first, last = config.profile_steps
     if first > last:
         raise UserError(
@@ -107,6 +119,8 @@ def check_evaluation(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
     for field in ("mean", "std"):
         if len(config.data[field]) != 3:
             raise UserError(f"config.data.{field} needs three numbers, one per channel")
+    if not min(config.data.std) > 0:
+        raise UserError(f"config.data.std = {config.data.std}; it must be positive")
     check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
 
 

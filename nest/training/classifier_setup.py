@@ -27,7 +27,9 @@ from nest.training.classifier_step import (
 )
 from nest.training.devices import replicated
 from nest.training.evaluation import EvalStep, make_eval_step
+from nest.training.finetuning import fine_tuning, initialize
 from nest.training.optimizer import adamw, warmup_cosine
+from nest.weights import Report
 
 
 def build_model(config: ml_collections.ConfigDict, num_classes: int) -> nnx.Module:
@@ -37,20 +39,27 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int) -> nnx.Modu
       UserError: its fields do not fit together.
     """
     fields = dict(config.model)
-    name, dtype = fields.pop("name"), fields.pop("dtype")
-    if dtype not in ("float32", "bfloat16"):
-        raise UserError(f"config.model.dtype = {dtype!r}; use 'float32' or 'bfloat16'")
+    name = fields.pop("name")
+    del fields["dtype"]
     overrides = {field: value for field, value in fields.items() if value is not None}
     try:
         return create_model(
             name,
             num_classes=num_classes,
-            dtype=jnp.dtype(dtype),
+            dtype=compute_type(config),
             rngs=nnx.Rngs(config.seed),
             **overrides,
         )
     except ValueError as error:
         raise UserError(f"config.model: {error}") from error
+
+
+def compute_type(config: ml_collections.ConfigDict) -> jnp.dtype:
+    """Return the type that `config.model.dtype` names."""
+    dtype = config.model.dtype
+    if dtype not in ("float32", "bfloat16"):
+        raise UserError(f"config.model.dtype = {dtype!r}; use 'float32' or 'bfloat16'")
+    return jnp.dtype(dtype)
 
 
 def open_split(config: ml_collections.ConfigDict, split: str) -> Reader:
@@ -139,12 +148,15 @@ def build_optimizer(
     config: ml_collections.ConfigDict, learning_rate: optax.Schedule
 ) -> optax.GradientTransformation:
     """Build the optimizer that `config` describes."""
-    return adamw(
+    optimizer = adamw(
         learning_rate,
         betas=config.betas,
         eps=config.eps,
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
+    )
+    return fine_tuning(
+        optimizer, freeze=tuple(config.freeze), layer_decay=config.layer_decay
     )
 
 
@@ -184,6 +196,29 @@ def build_recipe(config: ml_collections.ConfigDict) -> Recipe:
         smoothing=config.label_smoothing,
         mix=parts.mix.to_dict() if mixes(config) else None,
     )
+
+
+def build_state_from_weights(
+    config: ml_collections.ConfigDict,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    class_names: tuple[str, ...],
+) -> tuple[State, Report]:
+    """Build the state before the first step from the weights of `config.init_from`."""
+    model = build_model(config, len(class_names))
+    params, report = initialize(
+        model,
+        config.init_from,
+        class_names,
+        gelu=config.model.gelu,
+        mean=config.data.mean,
+        std=config.data.std,
+    )
+    state = init_state(
+        jax.tree.map(jnp.asarray, params), optimizer, ema=config.ema_decay > 0
+    )
+    return jax.device_put(state, replicated(mesh)), report
 
 
 def build_train_step(

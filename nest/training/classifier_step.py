@@ -118,7 +118,9 @@ def make_train_step(
         return jax.tree.map(lambda x: x / accumulation_steps, total)
 
     def step(state: State, batch: dict) -> tuple[State, TrainMetrics]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        # The parameters were drawn from the seed's own key.
+        _, training_key = jax.random.split(jax.random.key(seed))
+        key = jax.random.fold_in(training_key, state.step)
         augment_key, model_key = jax.random.split(key)
         images, targets = augment(batch["image"], batch["label"], augment_key)
         (loss, accuracy), grads = mean_over_parts(

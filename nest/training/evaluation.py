@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from nest.augment.recipe import normalize
+from nest.augment.recipe import model_input
 from nest.training.devices import batch_sharding, put_batch, replicated
 
 
@@ -42,7 +42,7 @@ def make_eval_step(
     """
 
     def step(params: dict, batch: dict) -> tuple[EvalMetrics, jax.Array]:
-        images = normalize(batch["image"].astype(jnp.float32) / 255, mean, std)
+        images = model_input(batch["image"], mean, std)
         logits = nnx.merge(graphdef, params)(images)
         labels, mask = batch["label"], batch["mask"]
         classes = logits.shape[-1]

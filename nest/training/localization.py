@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import nnx
 
-from nest.augment.recipe import normalize
+from nest.augment.recipe import model_input
 from nest.data.boxes import open_boxes, read_with_boxes
 from nest.data.reader import Reader
 from nest.errors import UserError
@@ -47,8 +46,7 @@ def evaluate_localization(
     def method(
         model: NesT, images: jax.Array, classes: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        images = images.astype(jnp.float32) / 255
-        images = normalize(images, config.data.mean, config.data.std)
+        images = model_input(images, config.data.mean, config.data.std)
         maps = METHODS[section.method](model, images, classes)[:, 0]
         return to_unit(enlarge(maps, size)), model(images).argmax(axis=-1)
 

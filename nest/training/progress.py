@@ -22,6 +22,7 @@ class Progress:
         self._live = sys.stdout.isatty()
         self._left_open = False
         self._windows = 0
+        self._window_seconds = 0.0
         self._warned = False
         self.restart()
 
@@ -46,6 +47,7 @@ class Progress:
     def window(self) -> dict[str, float]:
         """Return images/s and the share of time spent waiting; begin a new window."""
         seconds = max(time.perf_counter() - self._start, 1e-9)
+        self._window_seconds = seconds
         figures = {
             "images_per_second": self._steps * self._batch_size / seconds,
             "input_wait_share": self._waited / seconds,
@@ -56,10 +58,12 @@ class Progress:
     def warn_of_waiting(self, share: float, mend: str) -> None:
         """Say once on standard error that more than 10 % of the time went by waiting.
 
-        The first window does not count: the input is only starting.
+        The first window does not count, since the input is only starting, nor does one
+        of less than 5 seconds.
         """
         self._windows += 1
-        if share > 0.1 and self._windows > 1 and not self._warned:
+        lasting = self._windows > 1 and self._window_seconds >= 5
+        if share > 0.1 and lasting and not self._warned:
             self._warned = True
             self._close_line()
             print(

@@ -2,20 +2,15 @@
 
 import contextlib
 import fcntl
-import importlib.metadata
 import json
-import os
-import platform
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-import jax
 import ml_collections
 
 from nest.errors import UserError
+from nest.training.environment import environment
 
 # Fields that may differ when a run is resumed: they do not touch what is trained.
 FREE_FIELDS = (
@@ -35,27 +30,13 @@ FREE_FIELDS = (
 
 # What an evaluation's config must share with the run: names or beginnings of names.
 EVALUATION_FIELDS = (
-    "clip_norm",
     "data.dataset",
+    "data.holdout",
     "data.mean",
     "data.source",
     "data.std",
-    "ema_decay",
     "model.",
     "task",
-)
-
-PACKAGES = (
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "clu",
-    "grain",
-    "ml_collections",
-    "tensorflow-datasets",
-    "numpy",
 )
 
 
@@ -92,11 +73,19 @@ def claim(path: Path, config: ml_collections.ConfigDict) -> IO[str]:
     return lock
 
 
-def record(path: Path, config: ml_collections.ConfigDict, start_step: int) -> None:
-    """Write config.json, and add this start of the run to environment.json.
+def record(
+    path: Path,
+    config: ml_collections.ConfigDict,
+    start_step: int,
+    data: dict[str, Any],
+) -> None:
+    """Write config.json and data.json, and add this start to environment.json.
 
     environment.json is a list with an entry for every start, so that a run continued
     with other versions or on other devices shows both.
+
+    Args:
+      data: what `check_data` compares when the run goes on.
     """
     file = path / "environment.json"
     starts = []
@@ -104,13 +93,39 @@ def record(path: Path, config: ml_collections.ConfigDict, start_step: int) -> No
         with contextlib.suppress(ValueError):
             starts = json.loads(file.read_text())
     _write_json(path / "config.json", _plain(config))
+    _write_json(path / "data.json", data)
     _write_json(file, [*starts, {"start_step": start_step} | environment()])
 
 
 def check_config(path: Path, config: ml_collections.ConfigDict) -> None:
     """Raise UserError if `path` holds checkpoints of a config with another result."""
-    if any(path.glob("checkpoints/[0-9]*")) or any(path.glob("best/[0-9]*")):
+    if _has_checkpoints(path):
         _compare(path, config, lambda name: name not in FREE_FIELDS)
+
+
+def check_data(path: Path, data: dict[str, Any]) -> None:
+    """Raise UserError if `path` holds checkpoints of a run on other data.
+
+    Args:
+      data: numbers of examples and class names.
+    """
+    file = path / "data.json"
+    if not (_has_checkpoints(path) and file.exists()):
+        return
+    old = json.loads(file.read_text())
+    new = json.loads(json.dumps(data))
+    changed = [name for name in new if old.get(name) != new[name]]
+    if changed:
+        raise UserError(
+            f"{path} holds a run on other data ({', '.join(changed)} changed since); "
+            f"restore the data or give another --workdir"
+        )
+
+
+def class_names(path: Path) -> tuple[str, ...] | None:
+    """Return the classes that the run in `path` was trained on, where it tells."""
+    file = path / "data.json"
+    return tuple(json.loads(file.read_text())["class_names"]) if file.exists() else None
 
 
 def check_evaluation_config(path: Path, config: ml_collections.ConfigDict) -> None:
@@ -121,6 +136,10 @@ def check_evaluation_config(path: Path, config: ml_collections.ConfigDict) -> No
     if not (path / "config.json").exists():
         raise UserError(f"no run in {path}: config.json is missing; check --workdir")
     _compare(path, config, lambda name: name.startswith(EVALUATION_FIELDS))
+
+
+def _has_checkpoints(path: Path) -> bool:
+    return any(path.glob("checkpoints/[0-9]*")) or any(path.glob("best/[0-9]*"))
 
 
 def _compare(
@@ -144,48 +163,6 @@ def _compare(
             f"{path} holds a run of another config ({'; '.join(changed)}); change it "
             f"back or give another --workdir"
         )
-
-
-def environment() -> dict[str, Any]:
-    """Collect what a result depends on besides the config."""
-    devices = jax.devices()
-    return {
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "git_commit": _git_commit(),
-        "command": sys.argv,
-        "host": platform.node(),
-        "cpu_count": os.cpu_count(),
-        "platform": devices[0].platform,
-        "device_kind": devices[0].device_kind,
-        "device_count": len(devices),
-        "process_count": jax.process_count(),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    """The commit of this checkout, with "+" when tracked files differ from it."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -6,7 +6,6 @@ https://www.cs.toronto.edu/~kriz/cifar.html; packed or unpacked, nothing is down
 import io
 import pickle
 import tarfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,15 +34,6 @@ FILES = {
     ("cifar100", "test"): ("test",),
 }
 PIXELS = 3 * 32 * 32
-READ_ERRORS = (
-    EOFError,
-    KeyError,
-    OSError,
-    ValueError,
-    pickle.UnpicklingError,
-    tarfile.TarError,
-    zlib.error,
-)
 
 
 def open_cifar(dataset: str, data_dir: str, split: str) -> Source:
@@ -72,7 +62,9 @@ def open_cifar(dataset: str, data_dir: str, split: str) -> Source:
                     loaded = load(_packed(tar, folder), dataset, split)
             else:
                 continue
-        except READ_ERRORS as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # Damaged pickles raise anything.
             reason = " ".join(str(error).split())
             raise UserError(
                 f"{dataset} in {root} cannot be read ({reason}); download {archive} "

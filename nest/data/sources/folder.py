@@ -4,13 +4,15 @@ Either `DIR/train/CLASS/*.jpg` and `DIR/test/CLASS/*.jpg` (or whatever the split
 called), or `DIR/CLASS/*.jpg` with a share of every class held out for "test".
 """
 
+import functools
 import hashlib
+import os
 from pathlib import Path
+
+from PIL import Image
 
 from nest.data.sources.source import Source
 from nest.errors import UserError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
 
 
 def open_folder(data_dir: str, split: str, holdout: float) -> Source:
@@ -36,7 +38,7 @@ def open_folder(data_dir: str, split: str, holdout: float) -> Source:
             f"{root} has no folders in it; expected {root}/CLASS/*.jpg or "
             f"{root}/{split}/CLASS/*.jpg"
         )
-    has_splits = (root / split).is_dir() or (root / "train").is_dir()
+    has_splits = any(map(_folders, (root / split, root / "train")))
     splits = _folders(root) if has_splits else []
     if splits:
         names = sorted({each.name for folder in splits for each in _folders(folder)})
@@ -46,16 +48,15 @@ def open_folder(data_dir: str, split: str, holdout: float) -> Source:
                 f"{split!r}; set config.data.train_split and config.data.eval_split"
             )
         root = root / split
-        files = {name: _images(root / name) for name in names}
-        files = {name: found for name, found in files.items() if found is not None}
+        there = [name for name in names if (root / name).is_dir()]
+        files = {name: image_files(root / name) for name in there}
     else:
         names = [folder.name for folder in _folders(root)]
-        files = {name: _images(root / name) for name in names}
+        files = {name: image_files(root / name) for name in names}
     for name, found in files.items():
         if not found:
             raise UserError(
-                f"class folder {root / name} holds no image ({', '.join(SUFFIXES)}); "
-                f"fill or remove it"
+                f"class folder {root / name} holds no image; fill or remove it"
             )
     if split == "train" and len(files) < len(names):
         missing = sorted(set(names) - set(files))
@@ -75,19 +76,32 @@ def open_folder(data_dir: str, split: str, holdout: float) -> Source:
 
 
 def _folders(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return []
     return sorted(
         x for x in path.iterdir() if x.is_dir() and not x.name.startswith(".")
     )
 
 
-def _images(path: Path) -> list[Path] | None:
-    """All image files below `path` in order of their names; None without a folder."""
-    if not path.is_dir():
-        return None
+def image_files(path: Path) -> list[Path]:
+    """Return all image files below a folder, by their names."""
+    suffixes = _suffixes()
     return sorted(
         file
         for file in path.rglob("*")
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        if file.suffix.lower() in suffixes
+        and not file.name.startswith(".")
+        and file.is_file()
+    )
+
+
+@functools.cache
+def _suffixes() -> frozenset[str]:
+    """Those of the formats that Pillow reads."""
+    return frozenset(
+        suffix
+        for suffix, kind in Image.registered_extensions().items()
+        if kind in Image.OPEN
     )
 
 
@@ -106,7 +120,8 @@ def _held_out(
         )
 
     def order(path: Path) -> bytes:
-        return hashlib.sha256(str(path.relative_to(root)).encode()).digest()
+        name = path.relative_to(root).as_posix()
+        return hashlib.sha256(os.fsencode(name)).digest()
 
     def is_test(path: Path) -> bool:
         return int.from_bytes(order(path)[:4]) < holdout * 2**32
