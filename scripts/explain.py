@@ -51,8 +51,8 @@ def main(*arguments: str) -> None:
         classifier = loading.load_workdir(workdir, CHECKPOINT.value)
     if len(classifier.model.levels) < 2:
         raise UserError(
-            f"the model of {WEIGHTS.value or workdir} has one level, so there is no tree to walk down; "
-            f"explain one with several"
+            f"the model of {WEIGHTS.value or workdir} has one level, so there is no "
+            f"tree to walk down; explain one with several"
         )
     classes = inputs.find_classes(
         CLASSES.value, classifier.class_names, most_likely=TOP.value
