@@ -1,7 +1,6 @@
 """nest.data.imagenet and scripts/prepare_imagenet.py, on small tars."""
 
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -57,11 +56,12 @@ def expected_train() -> list[tuple[bytes, int]]:
     )
 
 
-def run_script(*arguments: str, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "scripts" / "prepare_imagenet.py")]
-    return subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, **options
-    )
+SCRIPT = str(ROOT / "scripts" / "prepare_imagenet.py")
+
+
+def run_script(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, SCRIPT, *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -260,11 +260,17 @@ def test_a_failing_disk_is_one_line(tmp_path: Path):
         for i in (1, 2, 3)
     }
     tar = write_validation_tar(tmp_path / "val.tar", noise)
+    program = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
     arguments = (f"--validation_tar={tar}", f"--data_dir={tmp_path}")
-    completed = run_script(
-        *arguments,
-        "--allow_incomplete",
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    completed = subprocess.run(
+        [sys.executable, "-c", program, SCRIPT, *arguments, "--allow_incomplete"],
+        capture_output=True,
+        text=True,
     )
     assert completed.returncode == 1
     assert len(completed.stderr.splitlines()) == 1, completed.stderr
