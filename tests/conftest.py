@@ -10,7 +10,10 @@ from typing import Any
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 # Many tests, and the processes that they start, compile the same program.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="nest-tests-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get(
+    "NEST_TESTS_COMPILED"  # of the process that started this worker
+) or tempfile.mkdtemp(prefix="nest-tests-")
+os.environ["NEST_TESTS_COMPILED"] = os.environ["JAX_COMPILATION_CACHE_DIR"]
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import jax
@@ -30,6 +33,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_unconfigure() -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
     shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
