@@ -2,8 +2,8 @@
 
 command:  python train.py --config=configs/digits_nest.py
 hardware: 2 CPU cores
-time:     60 s from the command to the final line
-result:   99.72, 99.44, 99.17 % test accuracy with seeds 0, 1, 2
+time:     80 s from the command to the final line
+result:   99.44, 98.61, 98.89 % test accuracy with seeds 0, 1, 2
 paper:    not in the paper
 """
 
