@@ -22,6 +22,7 @@ from test_ilsvrc import (
 from nest.data import imagenet
 from nest.data.sources import open_source
 from nest.errors import UserError
+from nest.lock import lock_folder
 
 LABELS = tfds.builder("imagenet2012").info.features["label"].names
 REAL = Path.home() / "tensorflow_datasets" / "imagenet2012" / "5.1.0"
@@ -213,7 +214,7 @@ def test_too_little_room_is_said_before_writing(tars, tmp_path: Path, monkeypatc
 def test_a_second_run_is_kept_out(tars, tmp_path: Path):
     folder = tmp_path / "imagenet2012" / "5.1.0"
     with (
-        imagenet._claimed(folder),
+        lock_folder(folder, option="--data_dir"),
         pytest.raises(UserError, match="another run is writing to"),
     ):
         prepare(tars, tmp_path)

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from flax import nnx
+from conftest import ROOT, random_weights
 from PIL import Image
 
 from nest.augment.recipe import normalize
-from nest.weights import Weights, read_weights, write_weights
-from nest.weights.arrays import abstract_model
+from nest.weights import read_weights, write_weights
 
 
 def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
@@ -78,28 +76,15 @@ def weights(tmp_path_factory) -> Path:
         widths=(8, 8),
         heads=(2, 2),
     )
-    rng = np.random.default_rng(0)
-    shapes = nnx.to_pure_dict(nnx.state(abstract_model(model), nnx.Param))
-
-    def draw(tree: dict) -> dict:
-        return {
-            name: draw(x)
-            if isinstance(x, dict)
-            else rng.normal(size=x.shape).astype(np.float32)
-            for name, x in tree.items()
-        }
-
-    write_weights(
-        Weights(
-            params=draw(shapes),
-            model=model,
-            mean=(0.1, 0.2, 0.3),
-            std=(0.5, 0.6, 0.7),
-            eval_crop=1.0,
-            class_names=("cat", "dog", "eel"),
-        ),
-        path,
+    weights = random_weights(
+        model,
+        scale=1.0,
+        mean=(0.1, 0.2, 0.3),
+        std=(0.5, 0.6, 0.7),
+        eval_crop=1.0,
+        class_names=("cat", "dog", "eel"),
     )
+    write_weights(weights, path)
     return path
 
 

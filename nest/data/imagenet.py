@@ -4,8 +4,6 @@ A shard appears under its name when it is complete, and dataset_info.json names 
 when all its shards are there; so an interrupted run goes on with the missing shards.
 """
 
-import contextlib
-import fcntl
 import io
 import math
 import os
@@ -22,6 +20,7 @@ from tqdm import tqdm
 
 from nest.data.ilsvrc import NUM_IMAGES, Entry, list_images, read_image
 from nest.errors import UserError
+from nest.lock import lock_folder
 
 NAME, VERSION = "imagenet2012", "5.1.0"
 SHARD_BYTES = 150_000_000
@@ -61,7 +60,7 @@ def prepare(
     tars = {split: tars[split] for split in tars if split not in builder.info.splits}
     if not tars:
         return folder
-    with _claimed(folder), warnings.catch_warnings():
+    with lock_folder(folder, option="--data_dir"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, about EXIF that nobody reads.
         shards = {}
         for split, tar in tars.items():
@@ -87,26 +86,6 @@ def _builder(data_dir: Path) -> tfds.core.DatasetBuilder:
             f"{data_dir / NAME / VERSION} holds a dataset in another format than "
             f"array_record ({error}); give another --data_dir"
         ) from error
-
-
-@contextlib.contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Create the folder and keep a second run out of it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("a")
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror}); give another --data_dir"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"another run is writing to {folder}; wait until it has finished"
-            ) from error
-        yield
 
 
 def _plan(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from nest.augment.recipe import normalize
+from nest.augment.recipe import model_input
 from nest.data.images import center_crop
 from nest.data.reader import Reader
 from nest.data.sources import open_source
@@ -102,7 +102,7 @@ class Comparison:
         self._batch_size = batch_size
         self._size = classifier.image_size
         self._graphdef, self._params = classifier.split()
-        self._normalize = partial(normalize, mean=classifier.mean, std=classifier.std)
+        self._input = partial(model_input, mean=classifier.mean, std=classifier.std)
         self._curves = faithfulness.make_curves(
             self._graphdef, mean=classifier.mean, std=classifier.std, steps=steps
         )
@@ -165,8 +165,7 @@ class Comparison:
 
     def _compile(self, method: Method) -> Explain:
         def of_pixels(model: NesT, images: jax.Array, classes: jax.Array) -> jax.Array:
-            images = self._normalize(images.astype(jnp.float32) / 255)
-            return method(model, images, classes)
+            return method(model, self._input(images), classes)
 
         return compile_method(self._graphdef, of_pixels)
 

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.stats
 from flax import nnx
 
-from nest.augment.recipe import normalize
+from nest.augment.recipe import model_input
 from nest.explain.gradcat import region_means
 
 
@@ -121,7 +121,7 @@ def make_curves(
         ranks = pixel_ranks(maps)[..., None]
 
         def probability(images: jax.Array) -> jax.Array:
-            logits = model(normalize(images.astype(jnp.float32) / 255, mean, std))
+            logits = model(model_input(images, mean, std))
             chosen = jax.nn.softmax(logits)
             return jnp.take_along_axis(chosen, classes[:, None], axis=1)[:, 0]
 

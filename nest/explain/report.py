@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nest.augment.recipe import normalize
+from nest.augment.recipe import model_input
 from nest.explain.gradcat import Tree, block_box, check_tree, gradcat
 from nest.explain.loading import Classifier
 from nest.explain.methods import METHODS, compile_method, stream
@@ -48,8 +48,7 @@ def explain_images(
     def method(
         model: NesT, images: jax.Array, classes: jax.Array
     ) -> tuple[jax.Array, Tree, dict[str, jax.Array]]:
-        images = images.astype(jnp.float32) / 255
-        images = normalize(images, classifier.mean, classifier.std)
+        images = model_input(images, classifier.mean, classifier.std)
         order = jnp.argsort(-model(images), axis=-1, stable=True)
         ranks = jnp.maximum(-1 - classes, 0)
         likely = jnp.take_along_axis(order, ranks, axis=1)

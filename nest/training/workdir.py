@@ -1,7 +1,6 @@
 """The folder of one run: its config, its environment, and who may write to it."""
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import IO, Any
 import ml_collections
 
 from nest.errors import UserError
+from nest.lock import lock_folder
 from nest.training.environment import environment
 
 # Fields that may differ when a run is resumed: they do not touch what is trained.
@@ -50,21 +50,7 @@ def claim(path: Path, config: ml_collections.ConfigDict) -> IO[str]:
       UserError: the folder cannot be written, is in use by another run, or holds a run
         whose config differs in a field that changes the result.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = (path / "lock").open("a")
-    except OSError as error:
-        raise UserError(
-            f"workdir {path} cannot be written ({error.strerror}); give another "
-            f"--workdir"
-        ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise UserError(
-            f"another run is writing to {path}; wait for it or give another --workdir"
-        ) from error
+    lock = lock_folder(path, option="--workdir")
     try:
         check_config(path, config)
     except BaseException:
@@ -99,7 +85,7 @@ def record(
 
 def check_config(path: Path, config: ml_collections.ConfigDict) -> None:
     """Raise UserError if `path` holds checkpoints of a config with another result."""
-    if _has_checkpoints(path):
+    if has_checkpoints(path):
         _compare(path, config, lambda name: name not in FREE_FIELDS)
 
 
@@ -110,7 +96,7 @@ def check_data(path: Path, data: dict[str, Any]) -> None:
       data: numbers of examples and class names.
     """
     file = path / "data.json"
-    if not (_has_checkpoints(path) and file.exists()):
+    if not (has_checkpoints(path) and file.exists()):
         return
     old = json.loads(file.read_text())
     new = json.loads(json.dumps(data))
@@ -138,7 +124,8 @@ def check_evaluation_config(path: Path, config: ml_collections.ConfigDict) -> No
     _compare(path, config, lambda name: name.startswith(EVALUATION_FIELDS))
 
 
-def _has_checkpoints(path: Path) -> bool:
+def has_checkpoints(path: Path) -> bool:
+    """Tell whether a folder holds checkpoints of a training run."""
     return any(path.glob("checkpoints/[0-9]*")) or any(path.glob("best/[0-9]*"))
 
 

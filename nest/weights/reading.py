@@ -11,6 +11,7 @@ from flax import nnx
 
 from nest.errors import UserError
 from nest.models.variants import create_model
+from nest.training.workdir import has_checkpoints
 from nest.weights import authors, hub, timm, workdirs
 from nest.weights.arrays import (
     Arrays,
@@ -108,7 +109,7 @@ def _open(
             f"no file or folder {path}; on the hub, names begin with {hub.PREFIX}"
         )
     if path.is_dir():
-        if workdirs.is_workdir(path):
+        if has_checkpoints(path):
             return Found(*workdirs.read_workdir(path, which))
         if (path / "config.json").exists() and (path / "model.safetensors").exists():
             return _open_timm_folder(path, source, heads)

@@ -30,11 +30,6 @@ def split_checkpoint(source: str) -> tuple[Path, str]:
     return Path(source), "latest"
 
 
-def is_workdir(folder: Path) -> bool:
-    """Whether a folder holds checkpoints of a training run."""
-    return any(folder.glob("checkpoints/[0-9]*")) or any(folder.glob("best/[0-9]*"))
-
-
 def read_workdir(folder: Path, which: str) -> tuple[Arrays, dict[str, Any]]:
     """Read the parameters that evaluation uses: the average where there is one.
 
