@@ -13,9 +13,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/<config name>.")
 def main() -> None:
     """Run the loop that config.task names."""
     from nest.errors import UserError
-    from nest.training import classifier
+    from nest.training import classifier, gan
 
-    loops = {"classifier": classifier.train}
+    loops = {"classifier": classifier.train, "gan": gan.train}
     config = CONFIG.value
     if config.task not in loops:
         raise UserError(f"no task {config.task!r}; there are: {', '.join(loops)}")

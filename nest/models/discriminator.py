@@ -8,11 +8,9 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 GROUP = 4  # images whose deviation the discriminator sees together
-BLUR = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
 
 
 class ScaledConv(nnx.Module):
@@ -73,17 +71,26 @@ def leaky_relu(x: jax.Array) -> jax.Array:
 
 
 def halve(x: jax.Array) -> jax.Array:
-    """Blur (B, H, W, C) with the filter 1 3 3 1 and take every second pixel."""
-    channels = x.shape[-1]
-    kernel = jnp.asarray(BLUR, x.dtype)[:, :, None, None]
-    return jax.lax.conv_general_dilated(
-        x,
-        jnp.broadcast_to(kernel, (4, 4, 1, channels)),
-        (2, 2),
-        [(1, 1), (1, 1)],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=channels,
-    )
+    """Blur (B, H, W, C) with the filter 1 3 3 1 and take every second pixel.
+
+    As sums of strided slices, whose gradient is cheap, too; that of a depthwise
+    convolution is slow on CPU.
+    """
+    return _halve_axis(_halve_axis(x, 1), 2)
+
+
+def _halve_axis(x: jax.Array, axis: int) -> jax.Array:
+    """Blur and halve one axis; outside of the image is 0."""
+    border = [(0, 0)] * x.ndim
+    border[axis] = (1, 1)
+    pairs = jnp.pad(x, border)
+    pairs = pairs.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
+    even, odd = (jax.lax.index_in_dim(pairs, i, axis + 1, False) for i in (0, 1))
+    first = jax.lax.slice_in_dim(even, 0, -1, axis=axis)
+    second = jax.lax.slice_in_dim(odd, 0, -1, axis=axis)
+    third = jax.lax.slice_in_dim(even, 1, None, axis=axis)
+    fourth = jax.lax.slice_in_dim(odd, 1, None, axis=axis)
+    return (first + 3 * second + 3 * third + fourth) / 8
 
 
 def minibatch_deviation(x: jax.Array) -> jax.Array:

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Protocol
 
 import jax
+import numpy as np
 
 
 class _Board(Protocol):
     def write_scalars(self, step: int, scalars: dict[str, float]) -> None: ...
+    def write_images(self, step: int, images: dict[str, np.ndarray]) -> None: ...
     def flush(self) -> None: ...
     def close(self) -> None: ...
 
@@ -40,6 +42,12 @@ class MetricsLog:
         self._board.write_scalars(step, scalars)
         self._board.flush()
 
+    def write_image(self, step: int, name: str, image: np.ndarray) -> None:
+        """Show a picture, uint8 (H, W, 3), in TensorBoard after `step` steps."""
+        if self._board is not None:
+            self._board.write_images(step, {name: image[None]})
+            self._board.flush()
+
     def close(self) -> None:
         """Flush and close the files."""
         if self._file is not None:
@@ -63,7 +71,7 @@ def _drop_after(path: Path, step: int) -> None:
 
 
 class _TensorboardX:
-    """tensorboardX behind the two calls of a CLU metric writer used here."""
+    """tensorboardX behind the calls of a CLU metric writer used here."""
 
     def __init__(self, logdir: Path, start_step: int):
         from tensorboardX import SummaryWriter
@@ -73,6 +81,10 @@ class _TensorboardX:
     def write_scalars(self, step: int, scalars: dict[str, float]) -> None:
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
+
+    def write_images(self, step: int, images: dict[str, np.ndarray]) -> None:
+        for name, batch in images.items():
+            self._writer.add_images(name, batch, step, dataformats="NHWC")
 
     def flush(self) -> None:
         self._writer.flush()

@@ -15,10 +15,16 @@ from nest.training.environment import environment
 # Fields that may differ when a run is resumed: they do not touch what is trained.
 FREE_FIELDS = (
     "checkpoint_every_epochs",
+    "checkpoint_every_steps",
     "data.data_dir",
     "data.threads",
     "eval_batch_size",
     "eval_every_epochs",
+    "evaluation.batch_size",
+    "evaluation.classifier",
+    "evaluation.inception",
+    "evaluation.inception_weights",
+    "evaluation.num_samples",
     "keep_checkpoints",
     "localization.boxes",
     "localization.method",
@@ -26,6 +32,7 @@ FREE_FIELDS = (
     "localization.thresholds",
     "log_every_steps",
     "profile_steps",
+    "sample_every_steps",
 )
 
 # What an evaluation's config must share with the run: names or beginnings of names.

@@ -1,0 +1,50 @@
+"""Transposed NesT on scikit-learn's 1,437 digits (8x8): digits from noise.
+
+command:  python train.py --config=configs/digits_generator.py
+          "digits_generator.py:conv" is the convolutional generator beside it
+hardware: 2 CPU cores
+time:     not run
+result:   not run
+paper:    not in the paper
+"""
+
+from ml_collections import ConfigDict
+
+from configs import gan
+from nest.errors import UserError
+
+
+def get_config(generator: str = "nest") -> ConfigDict:
+    """Return the config of "nest" or "conv", of about the same size."""
+    config = gan.get_config()
+    config.model.image_size = 8
+    if generator == "nest":
+        config.model.generator.name = "nest_generator_16"
+        config.model.generator.layers = (2, 2)
+        config.model.generator.widths = (64, 64)
+        config.model.generator.heads = (2, 2)
+    elif generator == "conv":
+        config.model.generator.name = "sagan_64"
+        config.model.generator.widths = (64, 64)
+    else:
+        raise UserError(
+            f"configs/digits_generator.py has no {generator!r}; use nest or conv"
+        )
+    config.model.generator.noise_size = 32
+    config.model.discriminator.widths = (32, 64)
+
+    config.data.source = "digits"
+    config.data.dataset = "digits"
+
+    config.r1_gamma = 0.3
+    config.r1_every = 8
+    config.augmentations = ("translation",)
+    config.batch_size = 32
+    config.num_steps = 6000
+    config.generator_lr = 1e-3
+    config.discriminator_lr = 2e-3
+    config.ema_decay = 0.995
+
+    config.num_samples = 100
+    config.evaluation.num_samples = 1437
+    return config
