@@ -43,6 +43,7 @@ def main() -> None:
     from nest.explain import faithfulness, loading
     from nest.explain.comparison import Comparison, read_examples
     from nest.explain.methods import METHODS as ALL
+    from nest.training.workdir import read_config
 
     names = METHODS.value or list(ALL)
     for name in names:
@@ -53,7 +54,7 @@ def main() -> None:
     if len(classifier.model.levels) < 2:
         raise UserError(f"the model in {path} has one level, so there is no tree")
     examples = read_examples(
-        loading.read_config(path),
+        read_config(path, task="classifier"),
         count=EXAMPLES.value,
         mosaics=MOSAICS.value,
         seed=SEED.value,

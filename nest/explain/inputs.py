@@ -6,7 +6,8 @@ import numpy as np
 
 from nest.data.images import center_crop, open_picture
 from nest.errors import UserError
-from nest.explain.loading import Classifier, open_eval_split, read_config
+from nest.explain.loading import Classifier, open_eval_split
+from nest.training.workdir import read_config
 
 ENLARGED = 4  # times at most; beyond, an image is too small to mean anything
 
@@ -77,7 +78,7 @@ def read_split(
     workdir: Path, classifier: Classifier, count: int
 ) -> list[tuple[str, np.ndarray]]:
     """Read the first images of the run's evaluation split, like `read_images`."""
-    reader = open_eval_split(read_config(workdir))
+    reader = open_eval_split(read_config(workdir, task="classifier"))
     images = []
     for i in range(min(count, reader.source.num_examples)):
         pixels, _ = reader.read_or_next(

@@ -1,17 +1,15 @@
 """A trained classifier with all that an explanation needs besides."""
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any
 
 import ml_collections
 from flax import nnx
 
 from nest.data.reader import Reader
-from nest.errors import UserError
 from nest.models.classifier import NesT
 from nest.training import classifier_setup as setup
+from nest.training import workdir
 from nest.weights import read_weights
 
 
@@ -50,7 +48,7 @@ def load_workdir(path: Path, which: str) -> Classifier:
     Raises:
       UserError: no such run or checkpoint.
     """
-    read_config(path)  # names what is wrong with the folder
+    workdir.read_config(path, task="classifier")  # names what is wrong with it
     return load_weights(f"{path}:{which}")
 
 
@@ -68,36 +66,6 @@ def load_weights(source: str) -> Classifier:
     )
 
 
-def read_config(path: Path) -> ml_collections.ConfigDict:
-    """Read the config of the run in `path`.
-
-    Raises:
-      UserError: there is none, or it is not a classifier's.
-    """
-    file = path / "config.json"
-    try:
-        fields = json.loads(file.read_text())
-    except FileNotFoundError as error:
-        raise UserError(
-            f"no run in {path}: config.json is missing; check --workdir, or train one: "
-            f"python train.py --config=configs/digits_nest.py"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read ({error}); restore it") from error
-    if fields.get("task") != "classifier":
-        raise UserError(
-            f"{path} holds a run of task {fields.get('task')!r}, but only "
-            f"a classifier can be explained; give another --workdir"
-        )
-    return ml_collections.ConfigDict(_with_tuples(fields))
-
-
 def open_eval_split(config: ml_collections.ConfigDict) -> Reader:
     """Open the run's evaluation split."""
     return setup.open_split(config, config.data.eval_split)
-
-
-def _with_tuples(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {name: _with_tuples(value) for name, value in tree.items()}
-    return tuple(tree) if isinstance(tree, list) else tree

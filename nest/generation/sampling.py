@@ -78,24 +78,17 @@ def to_uint8(images: jax.Array) -> jax.Array:
 
 
 def sample_batches(
-    sample: Sample,
-    params: dict,
-    noise_size: int,
-    seeds: Sequence[int],
-    *,
-    batch_size: int,
-    truncation: float = 0.0,
+    sample: Sample, params: dict, noise: jax.Array, *, batch_size: int
 ) -> Iterator[np.ndarray]:
-    """Yield the images of all seeds, uint8 (b, S, S, 3) with b <= `batch_size`.
+    """Yield the images of the noise (N, noise_size), uint8 (b, S, S, 3).
 
     Every batch is computed at the same size, so that nothing is compiled twice.
     """
-    batch_size = min(batch_size, len(seeds))
-    for start in range(0, len(seeds), batch_size):
-        part = list(seeds[start : start + batch_size])
-        padded = part + part[:1] * (batch_size - len(part))
-        noise = noise_of_seeds(padded, noise_size, truncation=truncation)
-        yield np.asarray(sample(params, noise))[: len(part)]
+    count = len(noise)
+    batch_size = min(batch_size, count)
+    for start in range(0, count, batch_size):
+        rows = np.arange(start, start + batch_size) % count  # the last one wraps around
+        yield np.asarray(sample(params, noise[rows]))[: count - start]
 
 
 def grid(images: np.ndarray, *, columns: int | None = None) -> np.ndarray:

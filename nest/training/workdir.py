@@ -46,6 +46,12 @@ EVALUATION_FIELDS = (
     "task",
 )
 
+# A config of each task that trains on every machine.
+EXAMPLES = {
+    "classifier": "configs/digits_nest.py",
+    "gan": "configs/digits_generator.py",
+}
+
 
 def claim(path: Path, config: ml_collections.ConfigDict) -> IO[str]:
     """Make the folder this run's own.
@@ -121,6 +127,30 @@ def class_names(path: Path) -> tuple[str, ...] | None:
     return tuple(json.loads(file.read_text())["class_names"]) if file.exists() else None
 
 
+def read_config(path: Path, *, task: str) -> ml_collections.ConfigDict:
+    """Read the config of the run in `path`.
+
+    Raises:
+      UserError: there is none, or it is of another task.
+    """
+    file = path / "config.json"
+    try:
+        fields = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"no run in {path}: config.json is missing; check --workdir, or train one: "
+            f"python train.py --config={EXAMPLES[task]}"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({error}); restore it") from error
+    if fields.get("task") != task:
+        raise UserError(
+            f"{path} holds a run of the task {fields.get('task')!r}, but this needs "
+            f"one of the task {task!r}; give another --workdir"
+        )
+    return ml_collections.ConfigDict(_with_tuples(fields))
+
+
 def check_evaluation_config(path: Path, config: ml_collections.ConfigDict) -> None:
     """Raise UserError if the checkpoints in `path` do not fit an evaluation's config.
 
@@ -161,6 +191,12 @@ def _compare(
 
 def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json())
+
+
+def _with_tuples(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {name: _with_tuples(value) for name, value in tree.items()}
+    return tuple(tree) if isinstance(tree, list) else tree
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,130 @@
+"""Generate images with a trained generator.
+
+python scripts/generate.py --workdir=runs/digits_generator --num=64 --out=samples.png
+python scripts/generate.py --workdir=runs/digits_generator --num=50000 --out=samples.npz
+python scripts/generate.py --workdir=runs/digits_generator --num=64 --out=samples/
+python scripts/generate.py --workdir=runs/digits_generator --interpolate=3,14,15
+
+Image i belongs to the seed --seed + i (or to the i-th of --seeds) and to nothing else.
+"""
+
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from absl import flags
+from PIL import Image
+
+from nest import command
+from nest.errors import UserError
+
+WORKDIR = flags.DEFINE_string("workdir", None, "A run of a GAN.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest or a step.")
+NUM = flags.DEFINE_integer("num", 64, "Images.", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", 0, "Of the first image.", lower_bound=0)
+SEEDS = flags.DEFINE_list("seeds", None, "One image each, in the place of --num.")
+INTERPOLATE = flags.DEFINE_list(
+    "interpolate", None, "Seeds: a strip that goes from each to the next."
+)
+STEPS = flags.DEFINE_integer(
+    "steps", 8, "Images from one seed of --interpolate to the next.", lower_bound=2
+)
+TRUNCATION = flags.DEFINE_float(
+    "truncation", 0.0, "Noise outside +- this is redrawn; 0 is off.", lower_bound=0
+)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at a time.", lower_bound=1)
+OUT = flags.DEFINE_string(
+    "out", "samples.png", "A grid (.png), all images (.npz, uint8) or a folder of PNGs."
+)
+
+
+def main() -> None:
+    """Generate, write, and say how fast."""
+    from nest.generation.loading import load_generator
+    from nest.generation.sampling import enlarge, grid
+
+    out = Path(OUT.value)
+    _check(out)
+    generator = load_generator(Path(WORKDIR.value), CHECKPOINT.value)
+    noise, columns = _noise(generator.noise_size)
+    images, seconds = [], 0.0
+    begin = time.perf_counter()
+    for batch in generator.sample(noise, batch_size=BATCH_SIZE.value):
+        if images:  # the first one compiles
+            seconds += time.perf_counter() - begin
+        images.append(batch)
+        begin = time.perf_counter()
+    timed = sum(map(len, images[1:]))
+    images = np.concatenate(images)
+    if out.suffix == ".png":
+        picture = enlarge(grid(images, columns=columns), 512)
+        Image.fromarray(picture).save(out)
+    elif out.suffix == ".npz":
+        np.savez(out, images=images)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, image in zip(_names(len(images)), images, strict=True):
+            Image.fromarray(image).save(out / f"{name}.png")
+    speed = f", {timed / seconds:.1f} images/s" if timed else ""
+    print(f"{len(images)} images of step {generator.step} in {out}{speed}")
+
+
+def _check(out: Path) -> None:
+    if not WORKDIR.value:
+        raise UserError("give the run of a GAN: --workdir=runs/digits_generator")
+    if SEEDS.value and INTERPOLATE.value:
+        raise UserError("give either --seeds or --interpolate")
+    if out.suffix not in ("", ".png", ".npz"):
+        raise UserError(f"--out={out}: use FILE.png, FILE.npz or a folder")
+    if out.suffix and not out.parent.is_dir():
+        raise UserError(f"--out={out}: there is no folder {out.parent}; make it first")
+    if INTERPOLATE.value and out.suffix == "":
+        raise UserError("--interpolate makes a strip; give --out=FILE.png or FILE.npz")
+
+
+def _noise(size: int) -> tuple[np.ndarray, int | None]:
+    """The noise of every image, and the columns of the grid where they are given."""
+    from nest.generation.sampling import interpolate, noise_of_seeds
+
+    if not INTERPOLATE.value:
+        return noise_of_seeds(_seeds(), size, truncation=TRUNCATION.value), None
+    ends = noise_of_seeds(
+        _integers("interpolate", INTERPOLATE.value), size, truncation=TRUNCATION.value
+    )
+    if len(ends) < 2:
+        raise UserError("--interpolate needs two seeds or more, for example 3,14,15")
+    rows = [
+        interpolate(first, second, STEPS.value)
+        for first, second in itertools.pairwise(ends)
+    ]
+    return np.concatenate(rows), STEPS.value
+
+
+def _seeds() -> list[int]:
+    if SEEDS.value:
+        return _integers("seeds", SEEDS.value)
+    last = SEED.value + NUM.value
+    if last > 2**32:
+        raise UserError(f"--seed + --num = {last}; seeds are below 2**32")
+    return list(range(SEED.value, last))
+
+
+def _integers(flag: str, values: list[str]) -> list[int]:
+    if not all(value.strip().isdigit() and int(value) < 2**32 for value in values):
+        raise UserError(f"--{flag}={','.join(values)}: give seeds from 0 to 2**32 - 1")
+    return [int(value) for value in values]
+
+
+def _names(count: int) -> Iterator[str]:
+    """Names of the files: the images' seeds."""
+    seeds = _seeds()
+    return (f"seed{seed:06}" for seed in seeds[:count])
+
+
+if __name__ == "__main__":
+    command.run(main)
