@@ -20,9 +20,9 @@ def get_config(generator: str = "nest") -> ConfigDict:
     config.model.image_size = 8
     if generator == "nest":
         config.model.generator.name = "nest_generator_16"
-        config.model.generator.layers = (2, 2)
-        config.model.generator.widths = (64, 64)
-        config.model.generator.heads = (2, 2)
+        config.model.generator.layers = (2, 2, 2)
+        config.model.generator.widths = (128, 64, 32)
+        config.model.generator.heads = (2, 2, 2)
     elif generator == "conv":
         config.model.generator.name = "sagan_64"
         config.model.generator.widths = (64, 64)
@@ -36,13 +36,12 @@ def get_config(generator: str = "nest") -> ConfigDict:
     config.data.source = "digits"
     config.data.dataset = "digits"
 
-    config.r1_gamma = 0.3
+    config.r1_gamma = 0.1
     config.r1_every = 8
-    config.augmentations = ("translation",)
     config.batch_size = 32
-    config.num_steps = 6000
-    config.generator_lr = 1e-3
-    config.discriminator_lr = 2e-3
+    config.num_steps = 8000
+    config.generator_lr = 5e-4
+    config.discriminator_lr = 4e-3
     config.ema_decay = 0.995
 
     config.num_samples = 100

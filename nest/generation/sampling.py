@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+GREY = 96  # of the lines in a grid
 Sample = Callable[[dict, jax.Array], jax.Array]
 
 
@@ -92,22 +93,25 @@ def sample_batches(
 
 
 def grid(images: np.ndarray, *, columns: int | None = None) -> np.ndarray:
-    """Lay images side by side, row by row; what is missing in the last row is black.
+    """Lay images side by side, row by row, a grey line between them.
 
     Args:
       images: uint8 (N, S, S, 3).
       columns: default: as square as can be.
 
     Returns:
-      uint8 (rows * S, columns * S, 3).
+      uint8 (rows * (S + 1) + 1, columns * (S + 1) + 1, 3); what is missing in the last
+      row is grey.
     """
     count, size = images.shape[:2]
     columns = columns or int(np.ceil(count**0.5))
     rows = -(-count // columns)
-    cells = np.zeros((rows * columns, *images.shape[1:]), np.uint8)
-    cells[:count] = images
-    cells = cells.reshape(rows, columns, size, size, 3).transpose(0, 2, 1, 3, 4)
-    return cells.reshape(rows * size, columns * size, 3)
+    cell = size + 1
+    cells = np.full((rows * columns, cell, cell, 3), GREY, np.uint8)
+    cells[:count, 1:, 1:] = images
+    cells = cells.reshape(rows, columns, cell, cell, 3).transpose(0, 2, 1, 3, 4)
+    plane = cells.reshape(rows * cell, columns * cell, 3)
+    return np.pad(plane, ((0, 1), (0, 1), (0, 0)), constant_values=GREY)
 
 
 def enlarge(image: np.ndarray, least: int) -> np.ndarray:

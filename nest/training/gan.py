@@ -141,12 +141,7 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
 
 
 def _means(window: list[GanMetrics]) -> Metrics:
-    total = reduce(GanMetrics.merge, jax.device_get(window))
-    penalized = total.r1.count > 0  # R1 is not computed in every step
-    if not penalized:
-        total = total.replace(r1=total.real_logit)
-    figures = {name: float(value) for name, value in total.compute().items()}
-    return {name: x for name, x in figures.items() if name != "r1" or penalized}
+    return reduce(GanMetrics.merge, jax.device_get(window)).means()
 
 
 def _check_finite(

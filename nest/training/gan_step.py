@@ -65,6 +65,19 @@ class GanMetrics(clu.metrics.Collection):
     r1: clu.metrics.Average.from_output("r1")
     param_norm: clu.metrics.Average.from_output("param_norm")
 
+    def means(self) -> dict[str, float]:
+        """Return those that were computed: R1 is not in every step."""
+        metrics = {
+            name: metric
+            for name, metric in vars(self).items()
+            if isinstance(metric, clu.metrics.Average)
+        }
+        return {
+            name: float(metric.compute())
+            for name, metric in metrics.items()
+            if metric.count > 0
+        }
+
 
 GanStep = Callable[[GanState, dict], tuple[GanState, GanMetrics]]
 

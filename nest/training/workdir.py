@@ -177,6 +177,11 @@ def _compare(
             f"{file} cannot be read ({error}); restore or remove it"
         ) from error
     new = _flatten(_plain(config))
+    if old.get("task") != new["task"]:
+        raise UserError(
+            f"{path} holds a run of the task {old.get('task')!r}, the config is of "
+            f"the task {new['task']!r}; give another --workdir"
+        )
     changed = [
         f"{name} was {_show(old, name)}, now {_show(new, name)}"
         for name in sorted(old.keys() | new.keys())
