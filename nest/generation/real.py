@@ -1,0 +1,137 @@
+"""The real images that generated ones are compared with, and what is kept of them."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nest.errors import UserError
+
+FIRST = 16  # images whose pixels stand for all, to notice a folder that was exchanged
+
+# What numpy raises for a file that is cut off or changed; a zip has checksums.
+DAMAGE = (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclasses.dataclass(frozen=True)
+class RealImages:
+    """Some images of a split, and their names.
+
+    Attributes:
+      dataset, split: as the results and the cache call them.
+      count: of images in all batches; those that cannot be read may be missing.
+      image_size: in pixels.
+      batches: starts a pass over uint8 batches (n, image_size, image_size, 3), always
+        the same images in the same order.
+    """
+
+    dataset: str
+    split: str
+    count: int
+    image_size: int
+    batches: Callable[[], Iterable[np.ndarray]]
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.split}"
+
+    def key(self) -> dict[str, Any]:
+        """Return what identifies these images, as JSON: the names and some pixels.
+
+        Raises:
+          UserError: there are none.
+        """
+        first = next((batch for batch in self.batches() if len(batch)), None)
+        if first is None:
+            raise UserError(f"there are no images in {self}; check --config.data")
+        return {
+            "dataset": self.dataset,
+            "split": self.split,
+            "count": self.count,
+            "image_size": self.image_size,
+            "first": hashlib.sha256(first[:FIRST].tobytes()).hexdigest(),
+        }
+
+
+def collect(batches: Iterable[np.ndarray], image_size: int, name: str) -> np.ndarray:
+    """Put batches together: uint8 (N, image_size, image_size, 3).
+
+    Args:
+      name: of the images, for messages.
+
+    Raises:
+      UserError: there are none.
+      ValueError: images of another type or size.
+    """
+    parts = [np.asarray(batch) for batch in batches]
+    for part in parts:
+        if part.dtype != np.uint8 or part.shape[1:] != (image_size, image_size, 3):
+            raise ValueError(
+                f"{name}: images are {part.dtype} {part.shape}, not uint8 "
+                f"(n, {image_size}, {image_size}, 3)"
+            )
+    if not sum(map(len, parts)):
+        raise UserError(f"there are no images in {name}, nothing can be measured")
+    return np.concatenate(parts)
+
+
+def default_cache() -> Path:
+    """Return the folder "nest" in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nest"
+
+
+def cache_name(key: dict[str, Any]) -> str:
+    """Return a file name without its ending: readable, and different for every key."""
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    about = f"{key['dataset']}-{key['split']}-{key['count']}x{key['image_size']}"
+    return f"{re.sub(r'[^A-Za-z0-9.-]+', '_', about)[:80]}-{digest[:16]}"
+
+
+def cached(
+    folder: Path, key: dict[str, Any], compute: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Return what `compute` gave for this key before, or call it and keep the result.
+
+    A damaged file is computed anew; where nothing can be written, a line on standard
+    error says so. Processes may share the folder.
+
+    Args:
+      key: JSON, everything the result depends on; with the fields of `RealImages.key`.
+    """
+    file = folder / f"{cache_name(key)}.npz"
+    told = json.dumps(key, sort_keys=True)
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
+        if arrays.pop("key").item() == told:
+            return arrays
+    except FileNotFoundError:
+        pass
+    except DAMAGE as error:
+        reason = str(error).split("\n")[0]
+        print(f"{file} is damaged ({reason}); computed anew", file=sys.stderr)
+    arrays = compute()
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as out:
+                np.savez(out, key=np.array(told), **arrays)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        print(
+            f"{file} cannot be written ({error.strerror}), so the next run computes "
+            f"it again; give another cache folder",
+            file=sys.stderr,
+        )
+    return arrays
