@@ -8,12 +8,15 @@ import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nest.data.pipeline import EvalBatches, Host
+from nest.data.reader import Reader
+from nest.data.sources import Source
 from nest.errors import UserError
 
 FIRST = 16  # images whose pixels stand for all, to notice a folder that was exchanged
@@ -59,6 +62,65 @@ class RealImages:
             "image_size": self.image_size,
             "first": hashlib.sha256(first[:FIRST].tobytes()).hexdigest(),
         }
+
+
+def real_images(
+    source: Source,
+    *,
+    dataset: str,
+    split: str,
+    image_size: int,
+    eval_crop: float,
+    count: int = 0,
+    batch_size: int = 256,
+    in_memory: bool = False,
+    threads: int = 8,
+    skip_corrupt: bool = False,
+) -> RealImages:
+    """Take images of a split, or a fixed random choice of them, as a generator does.
+
+    Args:
+      dataset, split: what to call them.
+      image_size: in pixels; they are resized and cut as for evaluation.
+      eval_crop: see `nest.data.images.center_crop`.
+      count: of images, all if 0.
+      in_memory, threads: see `nest.data.pipeline.EvalBatches`.
+      skip_corrupt: leave unreadable images out instead of stopping.
+
+    Raises:
+      UserError: the split has fewer images.
+    """
+    if count > source.num_examples:
+        raise UserError(
+            f"{dataset}/{split} has {source.num_examples} images, not {count}; ask for "
+            f"fewer"
+        )
+    if 0 < count < source.num_examples:
+        # Folders and archives are sorted by class, so the first would not do.
+        order = np.random.default_rng(0).permutation(source.num_examples)[:count]
+        chosen = [int(i) for i in np.sort(order)]
+        source = dataclasses.replace(
+            source,
+            read=lambda i, whole=source: whole.read(chosen[i]),
+            describe=lambda i, whole=source: whole.describe(chosen[i]),
+            num_examples=count,
+            boxes=None,
+        )
+
+    def batches() -> Iterator[np.ndarray]:
+        passes = EvalBatches(
+            Reader(source, skip_corrupt=skip_corrupt),
+            size=image_size,
+            batch_size=batch_size,
+            host=Host(0, 1),
+            in_memory=in_memory,
+            eval_crop=eval_crop,
+            threads=threads,
+        )
+        for batch in passes:
+            yield batch["image"][batch["mask"]]
+
+    return RealImages(dataset, split, source.num_examples, image_size, batches)
 
 
 def collect(batches: Iterable[np.ndarray], image_size: int, name: str) -> np.ndarray:
