@@ -7,7 +7,7 @@ import pytest
 
 from nest.generation.frechet import Statistics, frechet_distance, gather_statistics
 from nest.generation.kernel_distance import kernel_distance
-from nest.generation.precision_recall import precision_recall
+from nest.generation.precision_recall import precision_recall, share_of_near_copies
 
 
 def gaussian(mean: np.ndarray, covariance: np.ndarray) -> Statistics:
@@ -147,3 +147,23 @@ def test_precision_without_recall():
     assert found[0] > 0.9 and found[1] < 0.4  # Half of the real modes are missing.
     with pytest.raises(ValueError, match="3 samples"):
         precision_recall(left[:3], right)
+
+
+def test_near_copies(monkeypatch):
+    monkeypatch.setattr("nest.generation.precision_recall.ROWS", 7)
+    rng = np.random.default_rng(0)
+    real, others = rng.normal(size=(2, 300, 8))
+    assert share_of_near_copies(real[:50], real) == 1
+    assert share_of_near_copies(real[:50] + 1e-3, real) == 1
+    # Whether a point is also its nearest neighbour's nearest: nearly as often as not.
+    assert 0.3 < share_of_near_copies(others, real) < 0.65
+    assert share_of_near_copies(others + 100, real) < 0.05
+    nearest = [np.argsort(np.linalg.norm(real - x, axis=1)) for x in others[:40]]
+    expected = np.mean(
+        [
+            np.linalg.norm(x - real[order[0]])
+            < np.sort(np.linalg.norm(real - real[order[0]], axis=1))[1]
+            for x, order in zip(others[:40], nearest, strict=True)
+        ]
+    )
+    assert share_of_near_copies(others[:40], real) == expected

@@ -89,7 +89,8 @@ def load_judge(source: str | Path, *, batch_size: int = 256) -> Judge:
     Raises:
       UserError: no such weights, or they are no classifier's of coloured images.
     """
-    _check_task(split_checkpoint(str(source))[0])
+    path = split_checkpoint(str(source))[0]
+    _check_task(path)
     weights = read_weights(source)
     graphdef, state = nnx.split(weights.build())
     mesh = data_mesh(jax.local_devices())
@@ -110,8 +111,8 @@ def load_judge(source: str | Path, *, batch_size: int = 256) -> Judge:
 
     count = weights.model["num_classes"]
     return Judge(
-        source=weights.source,
-        fingerprint=_fingerprint(weights),
+        source=weights.source if path.is_dir() else str(source),
+        fingerprint=fingerprint(weights),
         class_names=weights.class_names or tuple(f"class {k}" for k in range(count)),
         image_size=weights.model["image_size"],
         batch_size=-(-batch_size // mesh.size) * mesh.size,
@@ -223,7 +224,8 @@ def _check_task(folder: Path) -> None:
         )
 
 
-def _fingerprint(weights: Weights) -> str:
+def fingerprint(weights: Weights) -> str:
+    """Return a digest of the parameters, their model and its input's normalization."""
     told: dict[str, Any] = dict(model=weights.model, mean=weights.mean, std=weights.std)
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for name, array in sorted(flatten(weights.params).items()):

@@ -22,7 +22,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
         raise ValueError(f"{len(a)} and {len(b)} features; two are the least")
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     between = _kernel_sum(a, b) / (len(a) * len(b))
-    return _mean_of_pairs(a) + _mean_of_pairs(b) - 2 * between
+    return float(_mean_of_pairs(a) + _mean_of_pairs(b) - 2 * between)
 
 
 def _mean_of_pairs(x: np.ndarray) -> float:

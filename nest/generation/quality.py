@@ -1,9 +1,11 @@
 """How good sets of images are, side by side: samples, a baseline's, held-out real ones.
 
 What makes the figures honest: a Frechet distance falls as the number of images grows,
-so it is given at each set's own count, at one count for all, and for as many draws
-from the real images themselves, the least that a perfect generator can expect; the
-kernel distance is unbiased; every count and every source is in the result.
+so it is given at each set's own count, at one count for all, and for as many random
+draws from the real images themselves, which is what a perfect generator gets. (A
+stratified test split gets less: its classes are balanced, random draws are not.) The
+kernel distance is unbiased. Copies of training images would please all of these, so
+near copies are counted. Every count and every source is in the result.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from nest.errors import UserError
 from nest.generation.fidelity import MEASURES, Fidelity, measure_fidelity
 from nest.generation.frechet import Statistics, frechet_distance, gather_statistics
 from nest.generation.judge import (
@@ -23,7 +26,7 @@ from nest.generation.judge import (
     judge_real_images,
 )
 from nest.generation.kernel_distance import kernel_distance
-from nest.generation.precision_recall import precision_recall
+from nest.generation.precision_recall import precision_recall, share_of_near_copies
 from nest.generation.real import RealImages, collect
 
 DRAWS = 10  # random subsets that a figure is averaged over
@@ -51,7 +54,7 @@ def measure_quality(
     Returns:
       One flat dict for JSON: "dataset", "split", "image_size", "num_real" and, per set,
       "NAME/num_samples" and the figures. Of the judge: "judge", where its weights come
-      from, "equal_count" and
+      from, "judge_fingerprint", "judge_features" (D), "equal_count" and
 
       * NAME/nest_recognised: share of the images with a probability above 0.9;
       * NAME/nest_classes_covered: classes as which at least one is recognised;
@@ -63,7 +66,8 @@ def measure_quality(
         from the real images;
       * NAME/nest_frechet_distance_at_equal_count: of random subsets of one size;
       * NAME/nest_kernel_distance: unbiased, of at most 10,000 images each;
-      * NAME/nest_precision, NAME/nest_recall: at the equal count, 3 neighbours.
+      * NAME/nest_precision, NAME/nest_recall: at the equal count, 3 neighbours;
+      * NAME/nest_near_copies: see `share_of_near_copies`, among at most 10,000 images.
 
       The first four are there for "real" too. Of torch-fidelity: "extractor" and
       what `measure_fidelity` returns.
@@ -121,7 +125,8 @@ def describe_quality(results: Mapping[str, Any]) -> list[str]:
                 f"  in the same space: kernel distance "
                 f"{at['nest_kernel_distance']:.4g}; precision "
                 f"{at['nest_precision']:.3f} and recall {at['nest_recall']:.3f} at "
-                f"{equal} images, {NEIGHBOURS} neighbours",
+                f"{equal} images, {NEIGHBOURS} neighbours; near copies "
+                f"{at['nest_near_copies']:.1%}",
             ]
             if at["num_samples"] < 2 * results["judge_features"]:
                 lines.append(
@@ -173,8 +178,14 @@ def _ask(
         name: judge_images(judge, [array], len(array)) for name, array in images.items()
     }
     equal = min(truth.count, KEPT, *(each.count for each in found.values()))
+    if equal <= NEIGHBOURS:
+        raise UserError(
+            f"{equal} images have no {NEIGHBOURS} neighbours each; give more, "
+            f"thousands for figures that mean something"
+        )
     results = {
         "judge": judge.source,
+        "judge_fingerprint": judge.fingerprint[:16],
         "judge_features": truth.features.shape[1],
         "num_real": truth.count,
         "equal_count": equal,
@@ -196,6 +207,9 @@ def _ask(
             ),
             f"{name}/nest_precision": precision,
             f"{name}/nest_recall": recall,
+            f"{name}/nest_near_copies": share_of_near_copies(
+                each.features, truth.features
+            ),
         }
     return results
 

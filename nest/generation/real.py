@@ -171,7 +171,8 @@ def cached(
     file = folder / f"{cache_name(key)}.npz"
     told = json.dumps(key, sort_keys=True)
     try:
-        with np.load(file, allow_pickle=False) as content:
+        # Opened here: numpy leaves a damaged file open.
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
         if arrays.pop("key").item() == told:
             return arrays
