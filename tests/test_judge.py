@@ -126,6 +126,8 @@ def test_a_few_features_are_kept_whatever_the_batches(judge, images, monkeypatch
     assert found.features.shape == (6, 12) and found.count == 40
     np.testing.assert_array_equal(found.features, whole.features[:6])
     np.testing.assert_array_equal(found.features, again.features)
+    first, _ = extracted(judge, [images[:6]])
+    assert not np.isin(found.features[:, 0], first[:, 0]).all()
 
 
 def test_images_of_other_sizes_are_resized(judge, images):
@@ -186,11 +188,11 @@ def test_a_damaged_cache_is_computed_anew(
     if damage == "cut":
         content = content[: len(content) // 2]
     elif damage == "flipped":
-        content[len(content) // 2] ^= 1
+        content[content.index(first.features.tobytes()) + 100] ^= 1
     elif damage == "empty":
         content = b""
     else:  # A file of the same name for another key is none for this one.
-        judge_real_images(judge, real(images, split="test"), tmp_path)
+        judge_real_images(judge, real(images[::-1]), tmp_path)
         (other,) = set(tmp_path.iterdir()) - {file}
         content = other.read_bytes()
         other.unlink()
@@ -224,9 +226,11 @@ def read_nothing() -> Iterator[np.ndarray]:
     yield np.zeros((0, SIZE, SIZE, 3), np.uint8)
 
 
-def test_too_few_images(judge, images, tmp_path: Path):
+def test_too_few_images_and_too_many(judge, images, tmp_path: Path):
     with pytest.raises(UserError, match="1 features"):
         judge_images(judge, [images[:1]], 1)
+    with pytest.raises(ValueError, match="40 images came where 39 were announced"):
+        judge_images(judge, [images], 39)
     nothing = RealImages("patterns", "train", 0, SIZE, read_nothing)
     with pytest.raises(UserError, match="no images in patterns/train"):
         judge_real_images(judge, nothing, tmp_path)

@@ -91,6 +91,25 @@ def test_distances_are_of_the_stated_sets(judge, train, measured):
     assert found == pytest.approx(kernel_distance(ours, theirs), rel=1e-6)
 
 
+def test_draws_from_the_real_images(judge, train, measured):
+    both = extract_features(judge, train.batches())
+    theirs = np.concatenate([features for features, _ in both])
+    rng = np.random.default_rng(5)
+    whole = gather_statistics([theirs])
+    for name, count in {"held_out": 200, "noise": 120}.items():
+        expected = [
+            frechet_distance(
+                gather_statistics([theirs[rng.integers(0, 300, count)]]), whole
+            )
+            for _ in range(100)
+        ]
+        found = measured[f"{name}/nest_frechet_distance_of_draws"]
+        # Four standard errors of the ten draws behind it.
+        tolerance = 4 * np.std(expected) / np.sqrt(10)
+        assert found == pytest.approx(np.mean(expected), abs=tolerance)
+        assert tolerance < 0.7 * np.mean(expected)
+
+
 def test_fewer_images_are_further_away(measured):
     """Of 120 and of 300 draws, where the mean of ten settles which is larger."""
     at = "nest_frechet_distance_at_equal_count"

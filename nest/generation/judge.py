@@ -127,10 +127,11 @@ def judge_images(judge: Judge, batches: Iterable[np.ndarray], count: int) -> Jud
 
     Args:
       batches: uint8 (n, S, S, 3), of one size.
-      count: of images in all batches, at least.
+      count: of images in all batches, at most.
 
     Raises:
-      UserError: fewer than two images.
+      UserError: fewer than two images, or features that are not finite.
+      ValueError: more images than announced.
     """
     order = np.random.default_rng(0).permutation(count)[:KEPT]
     place = np.full(count, -1)
@@ -153,6 +154,8 @@ def judge_images(judge: Judge, batches: Iterable[np.ndarray], count: int) -> Jud
         statistics = gather_statistics(features())
     except ValueError as error:
         raise UserError(f"{judge.source} cannot judge these images: {error}") from error
+    if seen > count:
+        raise ValueError(f"{seen} images came where {count} were announced")
     chosen = np.stack([kept[k] for k in sorted(kept)])
     return Judgement(statistics, chosen, recognised)
 
