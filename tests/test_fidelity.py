@@ -150,7 +150,8 @@ def test_real_features_are_cached_and_mended(fidelity, images, tmp_path: Path):
     assert measure() == (first, 1)
     (file,) = (tmp_path / "torch-fidelity").glob("*stat-fid*")
     content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
+    third = len(content) // 3
+    content[third : 2 * third] = bytes(third)  # It still opens.
     file.write_bytes(content)
     again, _ = measure()
     assert again == pytest.approx(first, rel=1e-6)
@@ -174,6 +175,9 @@ def test_what_cannot_be_measured(fidelity, images, cache):
         )
     with pytest.raises(UserError, match="10 images and 12 real ones are too few"):
         measure_fidelity(fidelity, images["samples"][:10], real(images), cache)
+    more = dataclasses.replace(real(images), count=COUNT + 1)
+    with pytest.raises(UserError, match="1 of 13 real images of patterns/train could"):
+        measure_fidelity(fidelity, images["samples"], more, cache, measures=("fid",))
 
 
 class Code:

@@ -131,7 +131,7 @@ def measure_fidelity(
       "inception_precision" and "inception_recall".
 
     Raises:
-      UserError: an unknown measure, or too few images for one.
+      UserError: an unknown measure, too few images, or real ones that are missing.
     """
     check_measures(measures)
     if min(len(images), real.count) <= 10:
@@ -145,7 +145,13 @@ def measure_fidelity(
 
     def load_real() -> np.ndarray:  # Not called where the cache has their features.
         if "real" not in loaded:
-            loaded["real"] = collect(real.batches(), real.image_size, str(real))
+            array = collect(real.batches(), real.image_size, str(real))
+            if len(array) != real.count:
+                raise UserError(
+                    f"{real.count - len(array)} of {real.count} real images of {real} "
+                    f"could not be read; replace them: FID is against a stated number"
+                )
+            loaded["real"] = array
         return loaded["real"]
 
     subset = min(SUBSET, len(images), real.count)
