@@ -2,6 +2,7 @@
 
 python evaluate.py --config=configs/digits_nest.py --workdir=runs/digits_nest
 python evaluate.py --config=configs/imagenet_nest.py --weights=FILE
+python evaluate.py --config=configs/digits_generator.py
 """
 
 from pathlib import Path
@@ -21,15 +22,18 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "best, latest or a step
 def main() -> None:
     """Run the evaluation that config.task names."""
     from nest.errors import UserError
+    from nest.generation import evaluation as gan_evaluation
     from nest.training import classifier_evaluation
 
-    evaluations = {"classifier": classifier_evaluation}
+    evaluations = {"classifier": classifier_evaluation, "gan": gan_evaluation}
     config = CONFIG.value
     if config.task not in evaluations:
         raise UserError(f"no task {config.task!r}; there are: {', '.join(evaluations)}")
     evaluation = evaluations[config.task]
     if WEIGHTS.value and WORKDIR.value:
         raise UserError("give either --weights or --workdir")
+    if WEIGHTS.value and config.task != "classifier":
+        raise UserError("--weights is for classifiers; give a generator's --workdir")
     if WEIGHTS.value:
         evaluation.evaluate_weights(config, WEIGHTS.value)
     else:

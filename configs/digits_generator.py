@@ -45,5 +45,6 @@ def get_config(generator: str = "nest") -> ConfigDict:
     config.ema_decay = 0.995
 
     config.num_samples = 100
-    config.evaluation.num_samples = 1437
+    config.evaluation.num_samples = 1437  # as many as training images
+    config.evaluation.classifier = "runs/digits_nest"
     return config

@@ -70,7 +70,9 @@ def get_config() -> ConfigDict:
 
     config.evaluation = ConfigDict()  # of evaluate.py
     config.evaluation.num_samples = 50_000
+    config.evaluation.num_real = 0  # of the training split to compare with; 0 is all
     config.evaluation.batch_size = 256
+    config.evaluation.baseline = ""  # workdir of another GAN, measured beside
     config.evaluation.classifier = ""  # judges by a NesT: what nest.weights reads
     config.evaluation.inception = False  # FID and others, needs requirements-fidelity
     config.evaluation.inception_weights = ""  # file; "": downloaded

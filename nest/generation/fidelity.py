@@ -80,7 +80,7 @@ def load_fidelity(weights: str | Path | None, *, batch_size: int = 64) -> Fideli
             f"both from one place, as pytorch.org shows"
         ) from error
     url = inception.URL_INCEPTION_V3
-    mend = f"download {url} and give it by --inception_weights=FILE"
+    mend = f"download {url} and set --config.evaluation.inception_weights=FILE"
     if weights is None:
         try:
             torch.hub.load_state_dict_from_url(

@@ -1,0 +1,105 @@
+"""Evaluating a GAN's run: its samples beside held-out real images and another run."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import ml_collections
+import numpy as np
+
+from nest.errors import UserError
+from nest.generation.fidelity import load_fidelity
+from nest.generation.judge import load_judge
+from nest.generation.loading import TrainedGenerator, load_generator
+from nest.generation.quality import describe_quality, measure_quality
+from nest.generation.real import RealImages, default_cache, real_images
+from nest.generation.sampling import noise_of_seeds
+from nest.training import devices, gan_check, workdir
+from nest.training.classifier_setup import open_split
+
+FIRST_SEED = 2**31  # of the samples, far from those a user looks at
+
+
+def evaluate_checkpoint(
+    config: ml_collections.ConfigDict, path: Path, which: str
+) -> None:
+    """Measure a checkpoint's samples and print the result as JSON.
+
+    Args:
+      which: "latest" or a step.
+
+    Raises:
+      UserError: no such run or checkpoint, a config that is not the run's, or nothing
+        to judge by.
+    """
+    options = config.evaluation
+    gan_check.check_evaluation(config, devices.data_mesh())
+    if not options.classifier and not options.inception:
+        raise UserError(
+            "nothing to judge by: set --config.evaluation.classifier=RUN of a NesT "
+            "classifier, or --config.evaluation.inception=True for FID"
+        )
+    workdir.check_evaluation_config(path, config)
+    generators = {"samples": load_generator(path, which)}
+    if options.baseline:
+        generators["baseline"] = load_generator(Path(options.baseline), "latest")
+        _check_sizes(**generators)
+    judge = fidelity = None
+    if options.classifier:
+        judge = load_judge(options.classifier, batch_size=options.batch_size)
+    if options.inception:
+        fidelity = load_fidelity(options.inception_weights or None)
+    real = _real_images(config, config.data.train_split, options.num_real)
+    sets = {name: _samples(config, generator) for name, generator in generators.items()}
+    sets["held_out"] = _real_images(config, config.data.eval_split, 0).batches()
+    found = measure_quality(
+        sets, real, judge=judge, fidelity=fidelity, cache=default_cache()
+    )
+    steps = {f"{name}/step": generator.step for name, generator in generators.items()}
+    print(f"samples: {path}, step {generators['samples'].step}")
+    if options.baseline:
+        print(f"baseline: {options.baseline}, step {generators['baseline'].step}")
+    print("\n".join(describe_quality(found)))
+    about = {"workdir": str(path), "baseline": options.baseline or None}
+    print(json.dumps(about | steps | found))
+
+
+def _samples(
+    config: ml_collections.ConfigDict, generator: TrainedGenerator
+) -> Iterator[np.ndarray]:
+    count = config.evaluation.num_samples
+    seeds = range(FIRST_SEED, FIRST_SEED + count)
+    noise = noise_of_seeds(seeds, generator.noise_size)
+    return generator.sample(noise, batch_size=config.evaluation.batch_size)
+
+
+def _real_images(
+    config: ml_collections.ConfigDict, split: str, count: int
+) -> RealImages:
+    data = config.data
+    source = open_split(config, split).source
+    if count > source.num_examples:
+        raise UserError(
+            f"config.evaluation.num_real = {count}, but the split {split!r} has "
+            f"{source.num_examples} images; 0 takes all"
+        )
+    return real_images(
+        source,
+        dataset=f"{data.source}/{data.dataset or data.data_dir}",
+        split=split,
+        image_size=config.model.image_size,
+        eval_crop=data.eval_crop,
+        count=count,
+        batch_size=config.evaluation.batch_size,
+        in_memory=data.in_memory,
+        threads=data.threads,
+        skip_corrupt=data.skip_corrupt,
+    )
+
+
+def _check_sizes(samples: TrainedGenerator, baseline: TrainedGenerator) -> None:
+    if samples.image_size != baseline.image_size:
+        raise UserError(
+            f"the run makes images of {samples.image_size} px, the baseline of "
+            f"{baseline.image_size}; compare runs of one size"
+        )
