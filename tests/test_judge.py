@@ -243,7 +243,7 @@ def test_what_cannot_judge(tmp_path: Path):
     (run / "checkpoints" / "3").mkdir(parents=True)
     (run / "config.json").write_text(json.dumps({"task": "gan"}))
     for source in (run, f"{run}:best"):
-        with pytest.raises(UserError, match=r"run of task 'gan'.*classifier"):
+        with pytest.raises(UserError, match=r"run of the task 'gan'.*classifier"):
             load_judge(source)
     arguments = small_arguments("nest_tiny_s16_32", **SMALL, in_channels=1)
     grey = random_weights(arguments, mean=(0.5,), std=(0.5,))

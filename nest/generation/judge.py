@@ -25,7 +25,6 @@ from nest.generation.real import RealImages, cached
 from nest.training.devices import batch_sharding, data_mesh, replicated
 from nest.weights import Weights, read_weights
 from nest.weights.arrays import flatten
-from nest.weights.workdirs import split_checkpoint
 
 RECOGNISED = 0.9  # a probability above it counts
 KEPT = 10_000  # features at most that are kept one by one, a random choice
@@ -89,8 +88,6 @@ def load_judge(source: str | Path, *, batch_size: int = 256) -> Judge:
     Raises:
       UserError: no such weights, or they are no classifier's of coloured images.
     """
-    path = split_checkpoint(str(source))[0]
-    _check_task(path)
     weights = read_weights(source)
     graphdef, state = nnx.split(weights.build())
     mesh = data_mesh(jax.local_devices())
@@ -111,7 +108,7 @@ def load_judge(source: str | Path, *, batch_size: int = 256) -> Judge:
 
     count = weights.model["num_classes"]
     return Judge(
-        source=weights.source if path.is_dir() else str(source),
+        source=weights.source,
         fingerprint=fingerprint(weights),
         class_names=weights.class_names or tuple(f"class {k}" for k in range(count)),
         image_size=weights.model["image_size"],
@@ -211,20 +208,6 @@ def _resized(images: np.ndarray, size: int) -> np.ndarray:
     return np.stack(
         [center_crop(open_picture(image), size, fraction=1.0) for image in images]
     )
-
-
-def _check_task(folder: Path) -> None:
-    """Raise UserError for the folder of a run that trained something else."""
-    try:
-        task = json.loads((folder / "config.json").read_text()).get("task")
-    except (AttributeError, OSError, ValueError):
-        return  # No run; whoever reads the weights says what it is.
-    if task not in (None, "classifier"):
-        raise UserError(
-            f"{folder} holds a run of task {task!r}; images are judged by a "
-            f"classifier: give the workdir of one, or train one: python train.py "
-            f"--config=configs/digits_nest.py"
-        )
 
 
 def fingerprint(weights: Weights) -> str:

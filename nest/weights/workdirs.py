@@ -44,7 +44,13 @@ def read_workdir(folder: Path, which: str) -> tuple[Arrays, dict[str, Any]]:
     """
     file = folder / "config.json"
     try:
-        told = _read_config(json.loads(file.read_text()))
+        config = json.loads(file.read_text())
+        if config.get("task", "classifier") != "classifier":
+            raise UserError(
+                f"{folder} holds a run of the task {config['task']!r}, but weights are "
+                f"read of classifiers only; give another"
+            )
+        told = _read_config(config)
         told["class_names"] = _class_names(folder)
     except READ_ERRORS as error:
         reason = f"no field {error}" if isinstance(error, KeyError) else error
