@@ -9,13 +9,21 @@ import pytest
 from conftest import jitted
 from flax import nnx
 
+from configs import (
+    cifar_baselines,
+    cifar_nest,
+    imagenet_baselines,
+    imagenet_nest,
+)
 from nest import BASELINES, create_model
+from nest.errors import UserError
 from nest.models.baselines.swin import (
     SwinLayer,
     WindowAttention,
     relative_positions,
     shifted_mask,
 )
+from nest.training.classifier_setup import build_model
 from nest.weights.arrays import flatten, unflatten
 
 # 1000 classes at 224 pixels: DeiT's, torchvision's and Swin's released models, as timm
@@ -41,7 +49,7 @@ PARAMETERS = {
 
 SMALL = {
     "deit_tiny_patch16_224": dict(
-        image_size=8, patch_size=4, layers=(1,), widths=(12,), heads=(3,)
+        image_size=8, patch_size=4, layers=(2,), widths=(12,), heads=(3,)
     ),
     "swin_tiny_patch4_window7_224": dict(
         image_size=16,
@@ -96,6 +104,34 @@ def test_parameter_counts_are_the_published_ones(name: str, classes: int):
 
 def test_every_baseline_is_counted():
     assert {name for name, _ in PARAMETERS} == set(BASELINES)
+
+
+@pytest.mark.parametrize(
+    ("module", "variant"),
+    [(imagenet_baselines, variant) for variant in imagenet_baselines.MODELS]
+    + [(cifar_baselines, variant) for variant in cifar_baselines.MODELS]
+    + [(cifar_baselines, "wrn_28_10_100")],
+)
+def test_every_config_builds_its_model(module, variant: str):
+    config = module.get_config(variant)
+    classes = {"imagenet2012": 1000, "cifar10": 10, "cifar100": 100}
+    count = classes[config.data.dataset]
+    model = nnx.eval_shape(lambda: build_model(config, count))
+    assert model.num_classes == count
+    assert model.image_size == (224 if module is imagenet_baselines else 32)
+    assert type(model) is BASELINES[config.model.name][0]
+    # In all else the recipe is NesT's.
+    nest = (imagenet_nest if module is imagenet_baselines else cifar_nest).get_config()
+    nest.data.update(config.data if variant.endswith("_100") else {})
+    with nest.unlocked(), config.unlocked():
+        del nest.model, config.model
+    assert config.to_json() == nest.to_json()
+
+
+@pytest.mark.parametrize("module", [imagenet_baselines, cifar_baselines])
+def test_an_unknown_baseline_is_named(module):
+    with pytest.raises(UserError, match="has no 'deit_huge'; use deit_tiny,"):
+        module.get_config("deit_huge")
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
