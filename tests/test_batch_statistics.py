@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -31,21 +32,33 @@ from nest.training.classifier_step import (
 )
 from nest.training.devices import data_mesh, put_batch, replicated
 from nest.weights import read_weights
-from nest.weights.arrays import flatten
+from nest.weights.arrays import flatten, unflatten
 
 CLASSES = 10
 
 
 @functools.cache
 def small_model() -> nnx.Module:
-    return create_model(
-        "wide_resnet_28_10",
-        num_classes=CLASSES,
-        image_size=4,
-        layers=(1, 1),
-        widths=(4, 6),
-        rngs=nnx.Rngs(0),
+    """As before the first step, but drawn by numpy, which compiles nothing."""
+    model = nnx.eval_shape(
+        lambda: create_model(
+            "wide_resnet_28_10",
+            num_classes=CLASSES,
+            image_size=4,
+            layers=(1, 1),
+            widths=(4, 6),
+            rngs=nnx.Rngs(0),
+        )
     )
+    graphdef, state = nnx.split(model)
+    rng = np.random.default_rng(0)
+    arrays = {
+        name: jnp.float32(0.3 * rng.normal(size=x.shape))
+        if name.endswith("kernel")
+        else jnp.full(x.shape, float(name.endswith(("scale", "var"))), jnp.float32)
+        for name, x in flatten(nnx.to_pure_dict(state)).items()
+    }
+    return nnx.merge(graphdef, unflatten(arrays))
 
 
 def batch() -> dict[str, np.ndarray]:
@@ -167,9 +180,9 @@ def baseline_config(small_config: ConfigDict) -> ConfigDict:
 
 @pytest.mark.parametrize("ema", [{"a": {"0": {"mean": np.float32([7])}}}, None])
 def test_evaluation_gets_the_statistics_from_a_checkpoint(ema, tmp_path: Path):
-    params, statistics = {"a": [{"scale": 1}]}, {"a": [{"mean": 2}]}
+    params, statistics = {"a": {0: {"scale": 1}}}, {"a": {0: {"mean": 2}}}
     state = State(*jax.tree.map(np.float32, (0, params, (), None, statistics)))
-    state = jax.tree.map(lambda x: jax.numpy.array([x]), state)
+    state = jax.tree.map(lambda x: jnp.array([x]), state)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(3, dataclasses.replace(state, ema=ema), {})
     checkpoints.wait()
