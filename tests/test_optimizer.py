@@ -47,6 +47,21 @@ def test_everything_but_the_position_embeddings_is_decayed():
     assert len(paths) > 30
 
 
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("deit_tiny_patch4_32", {"class_token", "position_embedding"}),
+        ("swin_tiny_patch2_window4_32", {"position_bias"}),
+        ("wide_resnet_28_10", set()),
+    ],
+)
+def test_what_is_not_decayed_of_a_baseline(name: str, kept: set[str]):
+    model = nnx.eval_shape(lambda: create_model(name, rngs=nnx.Rngs(0)))
+    mask = decay_mask(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+    paths = jax.tree_util.tree_flatten_with_path(mask)[0]
+    assert {path[-1].key for path, decayed in paths if not decayed} == kept
+
+
 def test_one_step_closed_form():
     params = {"kernel": jnp.array([2.0, -3.0]), "position_embedding": jnp.array([5.0])}
     grads = {"kernel": jnp.array([0.1, -7.0]), "position_embedding": jnp.array([0.2])}

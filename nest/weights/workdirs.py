@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nest.errors import UserError
+from nest.models.variants import BASELINES
 from nest.weights.arrays import Arrays, flatten
 from nest.weights.weights import fraction, numbers, parse_model, strings
 
@@ -49,6 +50,12 @@ def read_workdir(folder: Path, which: str) -> tuple[Arrays, dict[str, Any]]:
             raise UserError(
                 f"{folder} holds a run of the task {config['task']!r}, but weights are "
                 f"read of classifiers only; give another"
+            )
+        name = config["model"]["name"]
+        if name in BASELINES:
+            raise UserError(
+                f"{folder} holds a {name}: only NesT can be explained, exported or "
+                f"used elsewhere; evaluate.py evaluates this one"
             )
         told = _read_config(config)
         told["class_names"] = _class_names(folder)
