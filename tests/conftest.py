@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+)
 # Many tests, and the processes that they start, compile the same program.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get(
     "NEST_TESTS_COMPILED"  # of the process that started this worker
@@ -23,7 +25,7 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
-from configs import digits_nest
+from configs import digits_generator, digits_nest
 from nest.models.classifier import NesT
 from nest.weights import Weights
 from nest.weights.arrays import abstract_model, parameters, unflatten
@@ -85,6 +87,24 @@ def small_config() -> ConfigDict:
     config.eval_every_epochs = 3 / epoch
     config.checkpoint_every_epochs = 3 / epoch
     config.log_every_steps = 2
+    return config
+
+
+TINY_GAN = {
+    "log_every_steps": 1,
+    "model.generator.layers": (1, 0),
+    "model.generator.widths": (8, 8),
+    "model.generator.heads": (2, 2),
+    "model.discriminator.widths": (4, 4),
+    "num_samples": 5,
+    "r1_every": 2,
+}
+
+
+def tiny_gan(**overrides: Any) -> ConfigDict:
+    """A GAN of the digits that compiles and trains in seconds."""
+    config = digits_generator.get_config()
+    config.update_from_flattened_dict(TINY_GAN | overrides)
     return config
 
 

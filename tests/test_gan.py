@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, TINY_GAN, tiny_gan
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -22,22 +22,13 @@ from nest.training.gan_step import GanState
 
 OVERRIDES = {
     "num_steps": 12,
-    "num_samples": 5,
-    "log_every_steps": 1,
     "sample_every_steps": 6,
     "checkpoint_every_steps": 4,
-    "r1_every": 2,
-    "model.generator.layers": (1, 1),
-    "model.generator.widths": (16, 8),
-    "model.generator.heads": (2, 2),
-    "model.discriminator.widths": (8, 8),
 }
 
 
 def small_config(**overrides) -> ConfigDict:
-    config = digits_generator.get_config()
-    config.update_from_flattened_dict(OVERRIDES | overrides)
-    return config
+    return tiny_gan(**OVERRIDES | overrides)
 
 
 def final_state(path: Path) -> GanState:
@@ -100,7 +91,8 @@ def test_a_finished_run_is_left_alone(finished, capsys):
 @pytest.mark.slow
 def test_kill_and_resume_is_bit_identical(finished, tmp_path):
     """SIGKILL between two checkpoints, then SIGTERM, then to the end."""
-    flags = [f"--config.{name}={value}" for name, value in OVERRIDES.items()]
+    settings = TINY_GAN | OVERRIDES
+    flags = [f"--config.{name}={value}" for name, value in settings.items()]
     command = [
         sys.executable,
         str(ROOT / "train.py"),
@@ -131,15 +123,11 @@ def test_kill_and_resume_is_bit_identical(finished, tmp_path):
     assert (finished / same).read_bytes() == (tmp_path / same).read_bytes()
 
 
-def test_what_is_not_finite_ends_the_run(tmp_path):
-    config = small_config(generator_lr=1e30, discriminator_lr=1e30)
+def test_what_is_not_finite_and_a_collapse_are_reported(tmp_path, capsys):
+    """A generator that never learns shows nearly the same image for any noise."""
+    config = small_config(generator_lr=0.0, discriminator_lr=1e30)
     with pytest.raises(UserError, match=r"step \d+: the generator's loss"):
         gan.train(config, tmp_path)
-
-
-def test_a_collapse_is_reported(tmp_path, capsys):
-    """A generator that never learns shows the same image for any noise."""
-    gan.train(small_config(generator_lr=0.0, num_steps=2), tmp_path)
     assert "warning: the generator has collapsed at step 1" in capsys.readouterr().err
 
 

@@ -7,34 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from ml_collections import ConfigDict
+from conftest import ROOT, tiny_gan
 from PIL import Image
 
-from configs import digits_generator
 from nest.errors import UserError
 from nest.generation import evaluation
 from nest.generation.loading import load_generator
 from nest.generation.sampling import noise_of_seeds
 from nest.training import classifier, gan
 
-
-def tiny_gan() -> ConfigDict:
-    config = digits_generator.get_config()
-    config.model.generator.layers = (1, 1)
-    config.model.generator.widths = (16, 8)
-    config.model.generator.heads = (2, 2)
-    config.model.discriminator.widths = (8, 8)
-    config.num_steps = 2
-    config.evaluation.num_samples = 90
-    config.evaluation.batch_size = 64
-    return config
+EVALUATION = {
+    "num_steps": 2,
+    "evaluation.num_samples": 90,
+    "evaluation.batch_size": 64,
+}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("gan")
-    gan.train(tiny_gan(), path)
+    gan.train(tiny_gan(**EVALUATION), path)
     return path
 
 
@@ -113,7 +105,7 @@ def test_evaluation_measures_samples_held_out_images_and_a_baseline(
     run, judge, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    config = tiny_gan()
+    config = tiny_gan(**EVALUATION)
     config.evaluation.classifier = str(judge)
     config.evaluation.baseline = str(run)
     evaluation.evaluate_checkpoint(config, run, "latest")
@@ -141,7 +133,6 @@ def test_evaluation_measures_samples_held_out_images_and_a_baseline(
     ],
 )
 def test_evaluation_names_what_is_wrong(run, overrides, message):
-    config = tiny_gan()
-    config.update_from_flattened_dict(overrides)
+    config = tiny_gan(**EVALUATION | overrides)
     with pytest.raises(UserError, match=message):
         evaluation.evaluate_checkpoint(config, run, "latest")
