@@ -11,6 +11,7 @@ from absl import flags
 from nest import command
 
 CONFIG = command.define_config()
+HOSTS = command.define_hosts()
 WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/<config name>.")
 WEIGHTS = flags.DEFINE_string(
     "weights", None, "Weights in the place of a run: whatever nest.weights reads."
@@ -21,7 +22,7 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "best, latest or a step
 def main() -> None:
     """Run the evaluation that config.task names."""
     from nest.errors import UserError
-    from nest.training import classifier_evaluation
+    from nest.training import classifier_evaluation, hosts, workdir
 
     evaluations = {"classifier": classifier_evaluation}
     config = CONFIG.value
@@ -30,11 +31,12 @@ def main() -> None:
     evaluation = evaluations[config.task]
     if WEIGHTS.value and WORKDIR.value:
         raise UserError("give either --weights or --workdir")
-    if WEIGHTS.value:
-        evaluation.evaluate_weights(config, WEIGHTS.value)
-    else:
-        path = Path(WORKDIR.value or command.default_workdir())
-        evaluation.evaluate_checkpoint(config, path, CHECKPOINT.value)
+    with hosts.joined(workdir.common_fields(config), **HOSTS()):
+        if WEIGHTS.value:
+            evaluation.evaluate_weights(config, WEIGHTS.value)
+        else:
+            path = Path(WORKDIR.value or command.default_workdir())
+            evaluation.evaluate_checkpoint(config, path, CHECKPOINT.value)
 
 
 if __name__ == "__main__":
