@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -141,6 +141,26 @@ def agree(facts: dict[str, Any]) -> None:
                     f"{name} is {row.get(name)} on {_name(index)}, but "
                     f"{rows[0].get(name)} on {_name(0)}; start the same on all hosts"
                 )
+
+
+def compiled_together(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Let nobody begin a jitted function before all have compiled it.
+
+    It has to be called with the same shapes always. The first to begin would otherwise
+    wait for the others inside of a collective, which gives up: gloo after 30 s.
+    """
+    if _roll is None:
+        return step
+    compiled = None
+
+    def call(*arguments: Any) -> Any:
+        nonlocal compiled
+        if compiled is None:
+            compiled = step.lower(*arguments).compile()
+            gather("compiled")
+        return compiled(*arguments)
+
+    return call
 
 
 def share_folder(path: Path, token: str | None) -> None:

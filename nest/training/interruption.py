@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from nest.training import devices
+from nest.training import devices, hosts
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
@@ -79,9 +79,10 @@ class ListeningStep:
 
         self._step = step
         if not self._alone:
-            self._step = jax.jit(
+            together = jax.jit(
                 listening, out_shardings=devices.replicated(mesh), donate_argnums=0
             )
+            self._step = hosts.compiled_together(together)
 
     def __call__(self, state: Any, batch: dict) -> tuple[Any, Any]:
         """Do the step."""

@@ -104,6 +104,8 @@ class _Switchboard(threading.Thread):
                 if time.monotonic() - spoken > self._timeout / 6:
                     spoken = time.monotonic()
                     self._tell(alive=True)
+            for key in list(selector.get_map().values()):
+                key.fileobj.close()
 
     def _hear(self, line: _Line) -> bool:
         """Take what came over a line; False when it is to be closed."""
@@ -245,9 +247,10 @@ class RollCall:
         name = f"{socket.gethostname()}, pid {os.getpid()}"
         deadline = time.monotonic() + arrival
         if index == 0:
+            server = listen(address[1])
             ours, theirs = socket.socketpair()
             self._switchboard = _Switchboard(
-                listen(address[1]),
+                server,
                 theirs,
                 name=name,
                 count=count,
@@ -259,9 +262,15 @@ class RollCall:
         else:
             self._line = _Line(self._connect(address, deadline, arrival))
             self._line.send(hello=index, count=count, name=name)
-        self.names, self._early = self._await_names(deadline)
-        threading.Thread(target=self._listen, daemon=True, name="roll line").start()
-        threading.Thread(target=self._speak, daemon=True, name="sign of life").start()
+        try:
+            self.names, self._early = self._await_names(deadline)
+        except UserError:
+            self._line.connection.close()
+            self._linger()
+            raise
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        threading.Thread(target=self._speak, daemon=True).start()
 
     def gather(self, value: Any) -> list:
         """Return the values (JSON) of all processes, in their order; all must call."""
@@ -284,8 +293,9 @@ class RollCall:
         self._line.send(bye=True)
         with contextlib.suppress(OSError):
             self._line.connection.shutdown(socket.SHUT_WR)
-        if self._switchboard is not None:
-            self._switchboard.drained.wait(5)
+        self._listener.join(5)
+        self._line.connection.close()
+        self._linger()
 
     def _connect(
         self, address: tuple[str, int], deadline: float, arrival: float
@@ -311,7 +321,6 @@ class RollCall:
                 break
             for at, message in enumerate(messages):
                 if "end" in message:
-                    self._linger()
                     raise UserError(message["end"])
                 if "names" in message:
                     return message["names"], messages[at + 1 :]
@@ -322,7 +331,12 @@ class RollCall:
 
     def _listen(self) -> None:
         messages = self._early
-        while not self._left:
+        while True:
+            if self._left:
+                if messages is None:
+                    return
+                messages = self._line.receive()
+                continue
             for message in messages or ():
                 if "end" in message:
                     self._end(message["end"])
@@ -355,7 +369,7 @@ class RollCall:
     def _linger(self) -> None:
         """Process 0 stays until the others have gone: JAX's service is in it."""
         if self._switchboard is not None:
-            self._switchboard.drained.wait(5)
+            self._switchboard.join(5)
 
 
 def listen(port: int) -> socket.socket:
