@@ -77,16 +77,17 @@ def joined(
     if place is None:
         yield
         return
-    host, _, port = place.coordinator.rpartition(":")
+    host, _, digits = place.coordinator.rpartition(":")
+    port = int(digits)
     if place.index == 0:
-        listen(int(port)).close()
+        listen(port).close()
         print(
             f"process 0 of {place.count} waits for the others at {place.coordinator}, "
             f"at most {arrival_timeout:g} s",
             flush=True,
         )
     _roll = RollCall(
-        (host, int(port) + 1),
+        (host, port + 1 if port < 65535 else port - 1),  # SLURM's may be the last one.
         index=place.index,
         count=place.count,
         arrival=arrival_timeout,
