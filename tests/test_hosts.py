@@ -99,7 +99,8 @@ def test_a_number_taken_twice_is_named():
 
 def test_a_port_in_use_is_named():
     port = free_port()
-    with listen(port), pytest.raises(UserError, match=f"cannot open port {port} on"):
+    message = rf"cannot open port {port} on .* \(Address already in use\); end"
+    with listen(port), pytest.raises(UserError, match=message):
         call(port, 0, 2)
 
 
@@ -501,8 +502,10 @@ def test_a_killed_process_ends_the_other(tmp_path: Path, lost: int):
         began = time.monotonic()
         ended = run.end()[1 - lost]
     assert time.monotonic() - began < 30  # the timeout for one that is silent
-    assert ended[0] == 1, ended
-    assert f"train.py: process {lost} (" in ended[2][0] and "died or" in ended[2][0]
+    # JAX's service dies with process 0: then its own lines may stand before ours.
+    named = [line for line in ended[2] if f"train.py: process {lost} (" in line]
+    assert ended[0] and len(named) == 1 and "died or its connection" in named[0], ended
+    assert lost == 0 or (ended[0], len(ended[2])) == (1, 1)
 
 
 @pytest.mark.slow

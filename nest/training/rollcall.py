@@ -382,9 +382,9 @@ def listen(port: int) -> socket.socket:
     family = socket.AF_INET6 if dual else socket.AF_INET
     try:
         return socket.create_server(("", port), family=family, dualstack_ipv6=dual)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
         raise UserError(
-            f"cannot open port {port} on {socket.gethostname()} "
-            f"({getattr(error, 'strerror', None) or error}); end the run that uses it "
-            f"or give another port in --coordinator"
+            f"cannot open port {port} on {socket.gethostname()} ({reason}); end the "
+            f"run that uses it or give another port in --coordinator"
         ) from error
