@@ -12,6 +12,7 @@ from absl import flags
 from nest import command
 
 CONFIG = command.define_config()
+HOSTS = command.define_hosts()
 WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/<config name>.")
 WEIGHTS = flags.DEFINE_string(
     "weights", None, "Weights in the place of a run: whatever nest.weights reads."
@@ -23,7 +24,7 @@ def main() -> None:
     """Run the evaluation that config.task names."""
     from nest.errors import UserError
     from nest.generation import evaluation as gan_evaluation
-    from nest.training import classifier_evaluation
+    from nest.training import classifier_evaluation, hosts, workdir
 
     evaluations = {"classifier": classifier_evaluation, "gan": gan_evaluation}
     config = CONFIG.value
@@ -34,11 +35,12 @@ def main() -> None:
         raise UserError("give either --weights or --workdir")
     if WEIGHTS.value and config.task != "classifier":
         raise UserError("--weights is for classifiers; give a generator's --workdir")
-    if WEIGHTS.value:
-        evaluation.evaluate_weights(config, WEIGHTS.value)
-    else:
-        path = Path(WORKDIR.value or command.default_workdir())
-        evaluation.evaluate_checkpoint(config, path, CHECKPOINT.value)
+    with hosts.joined(workdir.common_fields(config), **HOSTS()):
+        if WEIGHTS.value:
+            evaluation.evaluate_weights(config, WEIGHTS.value)
+        else:
+            path = Path(WORKDIR.value or command.default_workdir())
+            evaluation.evaluate_checkpoint(config, path, CHECKPOINT.value)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,17 @@
 """How train.py, evaluate.py and the scripts start: flags in, one line per error out."""
 
-import errno
 import re
 import sys
 import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from nest.errors import UserError
-
-# Errors of the machine rather than of the program: their own text says what is wrong.
-MACHINE_ERRORS = (
-    errno.EACCES,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.ENOSPC,
-    errno.EPERM,
-    errno.EROFS,
-)
+from nest.errors import UserError, explain
 
 
 def define_config() -> flags.FlagHolder:
@@ -33,6 +23,41 @@ def define_config() -> flags.FlagHolder:
         "--config.FIELD=VALUE.",
         lock_config=True,
     )
+
+
+def define_hosts() -> Callable[[], dict[str, Any]]:
+    """Define the flags of a run of several processes.
+
+    Returns:
+      A function that gives them as arguments of `nest.training.hosts.joined`.
+    """
+    holders = {
+        "coordinator": flags.DEFINE_string(
+            "coordinator",
+            None,
+            "HOST:PORT of process 0, the same for all processes; PORT + 1 is used, "
+            "too. TPU pods and SLURM steps need none of these flags.",
+        ),
+        "num_processes": flags.DEFINE_integer(
+            "num_processes", None, "How many processes there are.", lower_bound=1
+        ),
+        "process_id": flags.DEFINE_integer(
+            "process_id", None, "Which of them this is, from 0.", lower_bound=0
+        ),
+        "arrival_timeout": flags.DEFINE_float(
+            "arrival_timeout",
+            300,
+            "Seconds within which all processes have to come.",
+            lower_bound=1,
+        ),
+        "peer_timeout": flags.DEFINE_float(
+            "peer_timeout",
+            60,
+            "Seconds of silence after which a process counts as lost and all end.",
+            lower_bound=1,
+        ),
+    }
+    return lambda: {name: holder.value for name, holder in holders.items()}
 
 
 def default_workdir() -> Path:
@@ -90,26 +115,14 @@ def _parse(argv: list[str], arguments: tuple[str, ...]) -> list[str]:
 def _call(main: Callable[[], None]) -> None:
     try:
         main()
-    except UserError as error:
-        _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
     except BrokenPipeError:
         sys.stdout = None  # Whoever read the output has left.
         sys.exit(141)
-    except OSError as error:
-        if error.errno not in MACHINE_ERRORS:
+    except (Exception, KeyboardInterrupt) as error:
+        explained = explain(error)
+        if explained is None:
             raise
-        _fail(f"{error.strerror}: {error.filename or 'writing failed'}", 1)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        _fail(
-            f"out of memory ({str(error).split(chr(10))[0] or 'on the host'}); lower "
-            f"batch_size, or in training raise config.accumulation_steps or set "
-            f"config.model.remat=True",
-            1,
-        )
+        _fail(*explained)
 
 
 def _check_config_is_loaded() -> None:

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from nest.data.reader import Reader
+from nest.data.sources import Source
 from nest.errors import UserError
-from nest.training import classifier, classifier_evaluation
+from nest.training import classifier, classifier_evaluation, hosts
+from nest.training.classifier_evaluation import check_count, report_skipped
 from nest.weights import read_weights, write_weights
 
 
@@ -33,3 +36,25 @@ def test_weights_of_a_run_score_like_the_run(small_config, tmp_path: Path, capsy
         small_config.data.dataset = "7x20x8"
     with pytest.raises(UserError, match="knows 10 classes, the dataset has 7"):
         classifier_evaluation.evaluate_weights(small_config, str(file))
+
+
+def test_what_any_host_left_out_counts_once(monkeypatch, capsys):
+    source = Source(
+        read=lambda i: (b"", 0),
+        num_examples=10,
+        class_names=("a", "b"),
+        describe=lambda i: f"example {i}",
+    )
+    reader = Reader(source, skip_corrupt=True)
+    for i in (1, 2):
+        reader.read(i, lambda picture: picture)
+    theirs = [[2, "no bytes"], [5, "no bytes"]]
+    monkeypatch.setattr(hosts, "gather", lambda ours: [ours, theirs])
+    check_count({"examples": 7}, reader)
+    with pytest.raises(RuntimeError, match="evaluated 8 examples of 7"):
+        check_count({"examples": 8}, reader)
+    report_skipped(reader)
+    assert capsys.readouterr().err == (
+        "3 of 10 images were unreadable and left out: example 1 (no bytes); example 2 "
+        "(no bytes); example 5 (no bytes)\n"
+    )

@@ -105,7 +105,7 @@ def test_each_player_moves_its_own_parameters_only(settings):
 def test_the_generator_learns_to_raise_its_logit():
     """On noise that it has not seen, against the discriminator of the same step."""
     before, _ = run(PLAIN, lr=(0.0, 0.01))
-    after, _ = run(PLAIN, lr=(0.05, 0.01))
+    after, _ = run(PLAIN, lr=(1e-3, 0.01))
     _, _, (generator, discriminator) = build(PLAIN)
     noise = jax.random.normal(jax.random.key(7), (256, 3))
 
@@ -115,7 +115,7 @@ def test_the_generator_learns_to_raise_its_logit():
         return nnx.merge(discriminator, state.discriminator)(images).mean()
 
     assert not changed(before.discriminator, after.discriminator)
-    assert logit(after) > logit(before) + 1e-4
+    assert logit(after) > logit(before) + 1e-5  # rounding is 1e-8
 
 
 def test_the_penalty_comes_every_third_step_three_times():

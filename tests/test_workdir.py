@@ -58,7 +58,8 @@ def test_every_free_field_exists(small_config):
 def test_a_run_without_a_checkpoint_binds_nothing(tmp_path: Path, small_config):
     started(tmp_path, small_config)
     small_config.batch_size = 64
-    workdir.claim(tmp_path, small_config).close()
+    with workdir.claim(tmp_path, small_config):
+        pass
 
 
 @pytest.mark.parametrize("folder", ["checkpoints", "best"])
@@ -68,8 +69,8 @@ def test_any_other_change_is_refused_by_name(tmp_path, small_config, folder: str
     before = (tmp_path / "config.json").read_text()
     small_config.batch_size = 64
     small_config.model.widths = (8, 16)
-    with pytest.raises(UserError) as error:
-        workdir.claim(tmp_path, small_config)
+    with pytest.raises(UserError) as error, workdir.claim(tmp_path, small_config):
+        pass
     message = str(error.value)
     assert "batch_size was 32, now 64" in message
     assert "model.widths was [8, 8], now [8, 16]" in message
@@ -87,20 +88,25 @@ def test_other_data_is_refused_by_name(tmp_path: Path, small_config):
 
 
 def test_a_folder_in_use_is_refused_until_it_is_free(tmp_path: Path, small_config):
-    lock = workdir.claim(tmp_path, small_config)
-    with pytest.raises(UserError, match="another run is writing to"):
-        workdir.claim(tmp_path, small_config)
-    lock.close()
-    workdir.claim(tmp_path, small_config).close()
+    with (
+        workdir.claim(tmp_path, small_config),
+        pytest.raises(UserError, match="another run is writing to"),
+        workdir.claim(tmp_path, small_config),
+    ):
+        pass
+    with workdir.claim(tmp_path, small_config):
+        pass
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, small_config):
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(UserError, match=r"cannot be written \(Not a directory\)"):
-        workdir.claim(file / "run", small_config)
-    with pytest.raises(UserError, match=r"cannot be written \(File exists\)"):
-        workdir.claim(file, small_config)
+    for path, reason in ((file / "run", "Not a directory"), (file, "File exists")):
+        with (
+            pytest.raises(UserError, match=rf"cannot be written \({reason}\)"),
+            workdir.claim(path, small_config),
+        ):
+            pass
 
 
 def test_a_folder_without_a_run_is_refused_where_one_is_needed(tmp_path, small_config):

@@ -71,15 +71,19 @@ class Reader:
                 return example
         raise UserError("not a single image of this split is readable")
 
-    def report(self) -> str | None:
-        """Say in one line what was left out so far, or None."""
-        if not self.skipped:
+    def report(self, skipped: dict[int, str] | None = None) -> str | None:
+        """Say in one line what was left out so far, or None.
+
+        Args:
+          skipped: of all hosts; default: those of this reader.
+        """
+        skipped = self.skipped if skipped is None else skipped
+        if not skipped:
             return None
         first = "; ".join(
-            f"{self.source.describe(i)} ({self.skipped[i]})"
-            for i in sorted(self.skipped)[:3]
+            f"{self.source.describe(i)} ({skipped[i]})" for i in sorted(skipped)[:3]
         )
         return (
-            f"{len(self.skipped)} of {self.source.num_examples} images were unreadable "
-            f"and left out: {first}{'; ...' if len(self.skipped) > 3 else ''}"
+            f"{len(skipped)} of {self.source.num_examples} images were unreadable "
+            f"and left out: {first}{'; ...' if len(skipped) > 3 else ''}"
         )

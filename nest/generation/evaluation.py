@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import ml_collections
 import numpy as np
 
@@ -33,6 +34,11 @@ def evaluate_checkpoint(
         to judge by.
     """
     options = config.evaluation
+    if jax.process_count() > 1:
+        raise UserError(
+            f"samples are measured by one process, not by {jax.process_count()}; start "
+            f"evaluate.py once"
+        )
     gan_check.check_evaluation(config, devices.data_mesh())
     if not options.classifier and not options.inception:
         raise UserError(

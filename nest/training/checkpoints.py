@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from nest.errors import UserError
+from nest.training import hosts
 from nest.weights.arrays import join
 
 Metrics = dict[str, float]
@@ -70,7 +71,7 @@ class Checkpoints:
         try:
             return _read_meta(self._best, step)["metrics"]
         except _Damaged as error:
-            self._set_aside(self._best, step, error)
+            self._set_aside(self._best, step, str(error))
             return None
 
     def save(self, step: int, state: Any, metrics: Metrics) -> None:
@@ -116,12 +117,16 @@ class Checkpoints:
         for step in reversed(self.steps()):
             try:
                 found = step, *_read(self._latest, step, like)
+                reason = None
             except _Damaged as error:
-                damaged[step] = error
-            else:
-                for step, error in damaged.items():
-                    self._set_aside(self._latest, step, error)
-                return found
+                reason = str(error)
+            reasons = [reason for reason in hosts.gather(reason) if reason]
+            if reasons:  # On any host: all have to take the same one.
+                damaged[step] = reasons[0]
+                continue
+            for step, reason in damaged.items():
+                self._set_aside(self._latest, step, reason)
+            return found
         if damaged:
             reasons = "; ".join(f"{step}: {error}" for step, error in damaged.items())
             best = self.best_step()
@@ -208,19 +213,27 @@ class Checkpoints:
             )
 
     def _set_aside(
-        self, manager: ocp.CheckpointManager, step: int, error: Exception
+        self, manager: ocp.CheckpointManager, step: int, reason: str
     ) -> None:
-        """Name a damaged checkpoint and make room for its step to be saved again."""
-        folder = Path(manager.directory) / str(step)
+        """Name a damaged checkpoint and make room for its step to be saved again.
+
+        Process 0 does; the others wait for it.
+        """
+        if jax.process_index() == 0:
+            self._move(Path(manager.directory) / str(step), step, reason)
+        hosts.gather(None)
+        if not self._read_only:
+            manager.reload()
+
+    def _move(self, folder: Path, step: int, reason: str) -> None:
         moved = ", the one before it is used"
         if not self._read_only:
             target = self.workdir / "damaged" / f"{folder.parent.name}-{step}"
             target.parent.mkdir(exist_ok=True)
             shutil.rmtree(target, ignore_errors=True)
             folder.rename(target)
-            manager.reload()
             moved = f", moved to {target}{moved}"
-        print(f"checkpoint {folder} is damaged ({error}){moved}", file=sys.stderr)
+        print(f"checkpoint {folder} is damaged ({reason}){moved}", file=sys.stderr)
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
@@ -275,7 +288,7 @@ def _read(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, Me
 
 def _saved_structure(manager: ocp.CheckpointManager, step: int) -> Any:
     folder = Path(manager.directory) / str(step) / "state"
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with _damage(), ocp.StandardCheckpointer() as checkpointer:
         saved = checkpointer.metadata(folder).item_metadata.tree
         return jax.tree.map(

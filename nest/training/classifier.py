@@ -14,13 +14,13 @@ import numpy as np
 
 from nest.data.reader import Reader
 from nest.errors import UserError
-from nest.training import classifier_check, devices, workdir
+from nest.training import classifier_check, devices, hosts, workdir
 from nest.training import classifier_setup as setup
 from nest.training.checkpoints import Checkpoints, Metrics
 from nest.training.classifier_evaluation import check_count, report_skipped, summary
 from nest.training.classifier_step import TrainMetrics
 from nest.training.evaluation import evaluate
-from nest.training.interruption import Interruption
+from nest.training.interruption import Interruption, ListeningStep
 from nest.training.metrics import MetricsLog, device_memory
 from nest.training.profiler import Profiler
 from nest.training.progress import Progress
@@ -43,6 +43,13 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
     num_classes = len(class_names)
     schedule = setup.Schedule.of(config, reader.source.num_examples)
     optimizer = setup.build_optimizer(config, schedule.learning_rate)
+    hosts.agree(
+        {
+            "the number of training images": reader.source.num_examples,
+            "the number of test images": eval_reader.source.num_examples,
+            "the list of classes": list(class_names),
+        }
+    )
     graphdef, state = setup.build_state(
         config, optimizer, mesh, num_classes=num_classes
     )
@@ -73,15 +80,15 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
         workdir.record(path, config, first, data)
         _say_what(config, path, reader, eval_reader, first, schedule, state.params)
 
-        log = MetricsLog(path, start_step=first, active=jax.process_index() == 0)
+        primary = jax.process_index() == 0
+        log = MetricsLog(path, start_step=first, active=primary)
         stack.callback(log.close)
         interruption = stack.enter_context(Interruption())
-        profiler = Profiler(path / "profile", config.profile_steps)
+        profiler = Profiler(
+            path / "profile", config.profile_steps if primary else (0, 0)
+        )
         stack.callback(profiler.stop)
         stack.callback(report_skipped, reader, eval_reader)
-        train_step = setup.build_train_step(
-            config, graphdef, optimizer, mesh, num_classes=num_classes
-        )
         eval_step = setup.build_eval_step(config, graphdef, mesh)
         eval_batches = setup.build_eval_batches(config, eval_reader)
         batches = setup.build_train_batches(
@@ -93,7 +100,16 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
         # Steps left undrained on fake CPU devices can deadlock; elsewhere the host may
         # run a little ahead of the device.
         ahead = 0 if jax.default_backend() == "cpu" else 2
+        train_step = ListeningStep(
+            setup.build_train_step(
+                config, graphdef, optimizer, mesh, num_classes=num_classes
+            ),
+            mesh,
+            interruption,
+            ahead=ahead,
+        )
         window: list[TrainMetrics] = []
+        stack.enter_context(hosts.ending_together())
 
         for step, batch in enumerate(progress.timed(batches), start=first + 1):
             profiler.before(step)
@@ -102,7 +118,8 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
             jax.block_until_ready(window[max(0, len(window) - 1 - ahead)])
             profiler.after(step, metrics)
             last = step == schedule.num_steps
-            stopping = interruption.received is not None and not last
+            received = train_step.received()
+            stopping = received is not None and not last
             evaluating = last or step % schedule.eval_every == 0
             saving = last or stopping or step % schedule.checkpoint_every == 0
             logging = last or stopping or step % config.log_every_steps == 0
@@ -130,11 +147,11 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
             if stopping:
                 checkpoints.wait()
                 print(
-                    f"stopped by {interruption.received.name}; step {step} of "
+                    f"stopped by {received.name}; step {step} of "
                     f"{schedule.num_steps} is saved in {path}: run the same command "
                     f"to go on"
                 )
-                raise SystemExit(128 + interruption.received)
+                raise SystemExit(128 + received)
         checkpoints.wait()
     part = f" since step {first}" if first else ""
     seconds = time.perf_counter() - started
@@ -200,11 +217,13 @@ def _say_what(
     overview = clu.parameter_overview.get_parameter_overview(
         params, include_stats=False
     )
-    (path / "parameters.txt").write_text(overview + "\n")
+    if jax.process_index() == 0:
+        (path / "parameters.txt").write_text(overview + "\n")
     begin = f"resuming at step {first}" if first else "training from scratch"
     print(
         f"{begin} in {path}: {config.model.name}, {count:,} parameters, "
-        f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)\n"
+        f"{jax.device_count()} {jax.devices()[0].device_kind} device(s) of "
+        f"{jax.process_count()} process(es)\n"
         f"{reader.source.num_examples:,} training and "
         f"{eval_reader.source.num_examples:,} test images of "
         f"{len(reader.source.class_names)} classes at {config.model.image_size} px, "

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from nest.data.reader import Reader
 from nest.errors import UserError
 from nest.models.variants import BASELINES
-from nest.training import classifier_check, devices, workdir
+from nest.training import classifier_check, devices, hosts, workdir
 from nest.training import classifier_setup as setup
 from nest.training.checkpoints import Checkpoints, Metrics
 from nest.training.evaluation import evaluate, worst_classes
@@ -127,7 +127,7 @@ def _evaluate_and_print(
 ) -> None:
     results, confusion = evaluate(
         setup.build_eval_step(config, graphdef, mesh),
-        jax.device_put(params, devices.replicated(mesh)),
+        devices.put_everywhere(params, mesh),
         setup.build_eval_batches(config, reader),
         mesh,
     )
@@ -142,7 +142,7 @@ def _evaluate_and_print(
             f"  class {row['class']}: recall {row['recall']:.3f} of {row['examples']}, "
             f"taken for {taken_for}"
         )
-    if config.localization.method:
+    if config.localization.method and jax.process_index() == 0:
         results["localization"] = _localize(config, graphdef, params, reader)
     about = about | {"split": config.data.eval_split}
     print(json.dumps(about | results | {"worst_classes": worst}))
@@ -165,7 +165,7 @@ def _localize(
 
 def check_count(results: Metrics, reader: Reader) -> None:
     """Raise RuntimeError unless every readable example was counted once."""
-    expected = reader.source.num_examples - len(reader.skipped)
+    expected = reader.source.num_examples - len(_skipped(reader))
     if results["examples"] != expected:
         raise RuntimeError(f"evaluated {results['examples']} examples of {expected}")
 
@@ -181,7 +181,14 @@ def summary(results: Metrics) -> str:
 
 
 def report_skipped(*readers: Reader) -> None:
-    """Say on standard error which images were left out."""
+    """Say on standard error which images were left out, on any host."""
     for reader in readers:
-        if report := reader.report():
+        report = reader.report(_skipped(reader))
+        if report and jax.process_index() == 0:
             print(report, file=sys.stderr)
+
+
+def _skipped(reader: Reader) -> dict[int, str]:
+    """Join what the hosts left out; a split in memory each of them has read whole."""
+    everywhere = hosts.gather(list(reader.skipped.items()))
+    return {index: reason for items in everywhere for index, reason in items}

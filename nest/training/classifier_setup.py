@@ -18,6 +18,7 @@ from nest.data.reader import Reader
 from nest.data.sources import open_source
 from nest.errors import UserError
 from nest.models.variants import create_model
+from nest.training import hosts
 from nest.training.classifier_check import mixes
 from nest.training.classifier_step import (
     State,
@@ -248,4 +249,6 @@ def build_eval_step(
     config: ml_collections.ConfigDict, graphdef: nnx.GraphDef, mesh: Mesh
 ) -> EvalStep:
     """Build the jitted evaluation step that `config` describes."""
-    return make_eval_step(graphdef, mesh, mean=config.data.mean, std=config.data.std)
+    return hosts.compiled_together(
+        make_eval_step(graphdef, mesh, mean=config.data.mean, std=config.data.std)
+    )

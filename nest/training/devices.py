@@ -5,6 +5,7 @@ mesh has one axis, `data`; `jax.jit` inserts the all-reduce of the gradient.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,11 +15,14 @@ from nest.errors import UserError
 
 
 def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Lay devices (default: all, of all hosts) along one axis `data`."""
-    devices = jax.devices() if devices is None else devices
-    return jax.make_mesh(
-        (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
-    )
+    """Lay devices (default: all, of all hosts) along one axis `data`.
+
+    They stay in the order of the processes, and so do the rows of a batch: what a row
+    draws does not depend on how many hosts share the batch.
+    """
+    if devices is None:
+        devices = sorted(jax.devices(), key=lambda x: (x.process_index, x.id))
+    return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -38,6 +42,11 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
         name: jax.make_array_from_process_local_data(sharding, rows)
         for name, rows in batch.items()
     }
+
+
+def put_everywhere(tree: Any, mesh: Mesh) -> Any:
+    """Copy arrays that every process has to all devices of all."""
+    return jax.device_put(jax.device_get(tree), replicated(mesh))
 
 
 def check_batch_size(field: str, batch_size: int, mesh: Mesh, parts: int = 1) -> None:

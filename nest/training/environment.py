@@ -1,5 +1,6 @@
 """What a result depends on besides its config."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -39,6 +40,19 @@ def environment() -> dict[str, Any]:
         "device_count": len(devices),
         "process_count": jax.process_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+def code_version() -> dict[str, str | None]:
+    """Collect what has to be the same on all hosts of a run, by a name for messages."""
+    folder = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(str(file.relative_to(folder)).encode() + file.read_bytes())
+    return {
+        "the version of jax": _version("jax"),
+        "the version of jaxlib": _version("jaxlib"),
+        "the hash of the code in nest/": digest.hexdigest()[:12],
     }
 
 

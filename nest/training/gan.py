@@ -22,13 +22,13 @@ from nest.generation.sampling import (
     make_sampler,
     noise_of_seeds,
 )
-from nest.training import devices, gan_check, workdir
+from nest.training import devices, gan_check, hosts, workdir
 from nest.training import gan_setup as setup
 from nest.training.checkpoints import Checkpoints, Metrics
 from nest.training.classifier_evaluation import report_skipped
 from nest.training.classifier_setup import open_split
 from nest.training.gan_step import GanMetrics, GanState
-from nest.training.interruption import Interruption
+from nest.training.interruption import Interruption, ListeningStep
 from nest.training.metrics import MetricsLog, device_memory
 from nest.training.profiler import Profiler
 from nest.training.progress import Progress
@@ -48,6 +48,12 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
     gan_check.check(config, mesh)
     reader = open_split(config, config.data.train_split)
     _check_enough(reader, config.batch_size)
+    hosts.agree(
+        {
+            "the number of training images": reader.source.num_examples,
+            "the list of classes": list(reader.source.class_names),
+        }
+    )
     generator, discriminator, state = setup.build_state(config, mesh)
 
     with contextlib.ExitStack() as stack:
@@ -70,28 +76,37 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
         workdir.record(path, config, first, data)
         _say_what(config, path, reader, first, state)
 
-        log = MetricsLog(path, start_step=first, active=jax.process_index() == 0)
+        primary = jax.process_index() == 0
+        log = MetricsLog(path, start_step=first, active=primary)
         stack.callback(log.close)
         interruption = stack.enter_context(Interruption())
-        profiler = Profiler(path / "profile", config.profile_steps)
+        profiler = Profiler(
+            path / "profile", config.profile_steps if primary else (0, 0)
+        )
         stack.callback(profiler.stop)
         stack.callback(report_skipped, reader)
         noise_size = nnx.eval_shape(
             lambda: setup.build_generator(config, nnx.Rngs(0))
         ).noise_size
-        train_step = setup.build_step(
-            config, generator, discriminator, mesh, noise_size=noise_size
-        )
         sample = make_sampler(generator)
-        fixed_noise = noise_of_seeds(range(config.num_samples), noise_size)
+        fixed_noise = np.asarray(noise_of_seeds(range(config.num_samples), noise_size))
         batches = setup.build_batches(config, reader, start=first)
         batches = (devices.put_batch(batch, mesh) for batch in batches)
         progress = Progress(num_steps=config.num_steps, batch_size=config.batch_size)
         # Steps left undrained on fake CPU devices can deadlock; elsewhere the host may
         # run a little ahead of the device.
         ahead = 0 if jax.default_backend() == "cpu" else 2
+        train_step = ListeningStep(
+            setup.build_step(
+                config, generator, discriminator, mesh, noise_size=noise_size
+            ),
+            mesh,
+            interruption,
+            ahead=ahead,
+        )
         window: list[GanMetrics] = []
         warned = False
+        stack.enter_context(hosts.ending_together())
 
         for step, batch in enumerate(progress.timed(batches), start=first + 1):
             profiler.before(step)
@@ -100,7 +115,8 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
             jax.block_until_ready(window[max(0, len(window) - 1 - ahead)])
             profiler.after(step, metrics)
             last = step == config.num_steps
-            stopping = interruption.received is not None and not last
+            received = train_step.received()
+            stopping = received is not None and not last
             sampling = last or step % config.sample_every_steps == 0
             saving = last or stopping or step % config.checkpoint_every_steps == 0
             logging = last or stopping or step % config.log_every_steps == 0
@@ -119,9 +135,12 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
                 window = []
             if sampling:
                 images = grid(np.asarray(sample(state.ema, fixed_noise)))
-                file = _save_samples(path, step, images)
+                if primary:
+                    _save_samples(path, step, images)
                 log.write_image(step, "samples", images)
-                progress.note(f"step {step}/{config.num_steps}  samples in {file}")
+                progress.note(
+                    f"step {step}/{config.num_steps}  samples in {path / 'samples'}"
+                )
             if saving:
                 checkpoints.save(step, state, {})
             if sampling or saving or step == first + 1:  # compiled in the first
@@ -129,11 +148,11 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
             if stopping:
                 checkpoints.wait()
                 print(
-                    f"stopped by {interruption.received.name}; step {step} of "
+                    f"stopped by {received.name}; step {step} of "
                     f"{config.num_steps} is saved in {path}: run the same command "
                     f"to go on"
                 )
-                raise SystemExit(128 + interruption.received)
+                raise SystemExit(128 + received)
         checkpoints.wait()
     part = f" since step {first}" if first else ""
     print(f"finished in {time.perf_counter() - started:.0f} s{part}")
@@ -190,11 +209,10 @@ def _check_enough(reader: Reader, batch_size: int) -> None:
         )
 
 
-def _save_samples(path: Path, step: int, images: np.ndarray) -> Path:
+def _save_samples(path: Path, step: int, images: np.ndarray) -> None:
     file = path / "samples" / f"{step:07}.png"
     file.parent.mkdir(exist_ok=True)
     Image.fromarray(enlarge(images, 512)).save(file)
-    return file
 
 
 def _mend(config: ml_collections.ConfigDict) -> str:
@@ -219,7 +237,8 @@ def _say_what(
     overview = clu.parameter_overview.get_parameter_overview(
         networks, include_stats=False
     )
-    (path / "parameters.txt").write_text(overview + "\n")
+    if jax.process_index() == 0:
+        (path / "parameters.txt").write_text(overview + "\n")
     generator, discriminator = (
         clu.parameter_overview.count_parameters(params) for params in networks.values()
     )
@@ -227,7 +246,8 @@ def _say_what(
     print(
         f"{begin} in {path}: {config.model.generator.name}, {generator:,} parameters, "
         f"against a discriminator of {discriminator:,}, {jax.device_count()} "
-        f"{jax.devices()[0].device_kind} device(s)\n"
+        f"{jax.devices()[0].device_kind} device(s) of {jax.process_count()} "
+        f"process(es)\n"
         f"{reader.source.num_examples:,} training images at {config.model.image_size} "
         f"px, {config.num_steps:,} steps of {config.batch_size}",
         flush=True,

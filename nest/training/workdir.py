@@ -2,14 +2,17 @@
 
 import contextlib
 import json
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+import jax
 import ml_collections
 
 from nest.errors import UserError
 from nest.lock import lock_folder
+from nest.training import hosts
 from nest.training.environment import environment
 
 # Fields that may differ when a run is resumed: they do not touch what is trained.
@@ -37,6 +40,9 @@ FREE_FIELDS = (
     "sample_every_steps",
 )
 
+# Fields that may differ from host to host.
+HOST_FIELDS = ("data.data_dir", "data.threads", "localization.boxes")
+
 # What an evaluation's config must share with the run: names or beginnings of names.
 EVALUATION_FIELDS = (
     "data.dataset",
@@ -55,23 +61,27 @@ EXAMPLES = {
 }
 
 
-def claim(path: Path, config: ml_collections.ConfigDict) -> IO[str]:
-    """Make the folder this run's own.
-
-    Returns:
-      An open lock; the folder is free again when it is closed or the process ends.
+@contextlib.contextmanager
+def claim(path: Path, config: ml_collections.ConfigDict) -> Iterator[None]:
+    """Make the folder this run's own while in the `with` block; process 0 locks it.
 
     Raises:
-      UserError: the folder cannot be written, is in use by another run, or holds a run
-        whose config differs in a field that changes the result.
+      UserError: the folder cannot be written, is in use by another run, holds a run
+        whose config differs in a field that changes the result, or is not the same one
+        for all processes.
     """
-    lock = lock_folder(path, option="--workdir")
-    try:
+    if jax.process_index() > 0:
+        hosts.share_folder(path, None)
+        yield
+        return
+    with lock_folder(path, option="--workdir") as lock:
         check_config(path, config)
-    except BaseException:
-        lock.close()
-        raise
-    return lock
+        token = secrets.token_hex(8)
+        lock.truncate(0)
+        lock.write(token)
+        lock.flush()
+        hosts.share_folder(path, token)
+        yield
 
 
 def record(
@@ -82,12 +92,16 @@ def record(
 ) -> None:
     """Write config.json and data.json, and add this start to environment.json.
 
+    Only process 0 does.
+
     environment.json is a list with an entry for every start, so that a run continued
     with other versions or on other devices shows both.
 
     Args:
       data: what `check_data` compares when the run goes on.
     """
+    if jax.process_index() > 0:
+        return
     file = path / "environment.json"
     starts = []
     if start_step > 0 and file.exists():
@@ -194,6 +208,15 @@ def _compare(
             f"{path} holds a run of another config ({'; '.join(changed)}); change it "
             f"back or give another --workdir"
         )
+
+
+def common_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Return the fields that have to be the same on all hosts, by their names."""
+    return {
+        f"config.{name}": value
+        for name, value in _flatten(_plain(config)).items()
+        if name not in HOST_FIELDS
+    }
 
 
 def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -1,0 +1,535 @@
+"""nest.training.rollcall and nest.training.hosts, and whole runs of two processes."""
+
+import contextlib
+import http.server
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from nest.errors import UserError
+from nest.training import devices, hosts
+from nest.training.interruption import Interruption, ListeningStep
+from nest.training.rollcall import RollCall, listen
+
+EPOCH = 1437 / 32
+PATIENCE = 240  # seconds, for a machine that does much else
+
+
+def free_port() -> int:
+    """A port that is free, and the next one, too."""
+    while True:
+        with socket.create_server(("", 0)) as server:
+            port = server.getsockname()[1]
+        with (
+            contextlib.suppress(OSError, OverflowError),
+            socket.create_server(("", port + 1)),
+        ):
+            return port
+
+
+def call(port: int, index: int, count: int, arrival: float = 10) -> RollCall:
+    return RollCall(
+        ("localhost", port), index=index, count=count, arrival=arrival, timeout=10
+    )
+
+
+def in_threads(calls: list[Callable]) -> list:
+    """Call at once; an error takes the place of a result."""
+
+    def caught(function: Callable) -> object:
+        try:
+            return function()
+        except UserError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(caught, calls))
+
+
+def test_all_who_come_learn_of_each_other_and_gather():
+    port = free_port()
+
+    def one(index: int) -> tuple:
+        roll = call(port, index, 3)
+        found = [roll.gather({"from": index}), roll.gather(index**2)]
+        roll.leave()
+        return roll.names, found
+
+    for names, found in in_threads([lambda i=i: one(i) for i in range(3)]):
+        assert names == [f"{socket.gethostname()}, pid {os.getpid()}"] * 3
+        assert found == [[{"from": 0}, {"from": 1}, {"from": 2}], [0, 1, 4]]
+
+
+def test_who_does_not_come_is_named():
+    port = free_port()
+    some = [lambda: call(port, 0, 4, arrival=1), lambda: call(port, 2, 4, arrival=1)]
+    for message in in_threads(some):
+        assert message.startswith("process 1, 3 of 4 did not come within 1 s; start")
+    with pytest.raises(UserError, match=r"process 0 did not answer at .* within 1 s"):
+        call(free_port(), 1, 2, arrival=1)
+
+
+def test_counts_that_disagree_are_named():
+    port = free_port()
+    for message in in_threads([lambda: call(port, 0, 2), lambda: call(port, 1, 3)]):
+        assert "was started as one of 3 processes, process 0 as one of 2" in message
+
+
+def test_a_number_taken_twice_is_named():
+    port = free_port()
+    indices = (0, 1, 1)
+    for message in in_threads([lambda i=i: call(port, i, 3) for i in indices]):
+        assert message.startswith("two processes say that they are process 1: ")
+
+
+def test_a_port_in_use_is_named():
+    port = free_port()
+    message = rf"cannot open port {port} on .* \(Address already in use\); end"
+    with listen(port), pytest.raises(UserError, match=message):
+        call(port, 0, 2)
+
+
+def test_a_stranger_on_the_port_does_no_harm():
+    port = free_port()
+
+    def stranger() -> None:
+        for _ in range(50):
+            with contextlib.suppress(OSError):
+                with socket.create_connection(("localhost", port)) as connection:
+                    connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                return
+            time.sleep(0.1)
+
+    def one(index: int) -> list:
+        time.sleep(index)
+        roll = call(port, index, 2)
+        found = roll.gather(index)
+        roll.leave()
+        return found
+
+    found = in_threads([stranger, lambda: one(0), lambda: one(1)])
+    assert found == [None, [0, 1], [0, 1]]
+
+
+MEMBER = """
+import sys, threading, time
+from nest.errors import UserError
+from nest.training.rollcall import RollCall
+index, port = int(sys.argv[1]), int(sys.argv[2])
+roll = RollCall(("localhost", port), index=index, count=2, arrival=120, timeout=4)
+print("here", flush=True)
+if len(sys.argv) > 3:
+    sys.stdin.readline()
+    roll.fail(sys.argv[3])
+    sys.exit(7)
+time.sleep(200)
+"""
+
+
+@contextlib.contextmanager
+def killed_at_the_end(processes: list[subprocess.Popen]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("lost", "what", "message"),
+    [
+        (1, signal.SIGKILL, "died or its connection broke"),
+        (0, signal.SIGKILL, "died or its connection broke"),
+        (1, signal.SIGSTOP, "has been silent for 4 s"),
+        (0, None, "ended: no disk"),
+    ],
+)
+def test_the_others_end_and_name_the_lost_one(lost: int, what, message: str):
+    port = free_port()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", MEMBER, str(index), str(port)]
+            + (["no disk"] if what is None and index == lost else []),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    with killed_at_the_end(processes):
+        for process in processes:
+            assert process.stdout.readline() == "here\n"
+        if what is None:
+            processes[lost].stdin.write("now\n")
+            processes[lost].stdin.flush()
+        else:
+            processes[lost].send_signal(what)
+        for index, process in enumerate(processes):
+            if index == lost:
+                continue
+            process.wait(PATIENCE)
+            lines = process.stderr.read().splitlines()
+            assert process.returncode == 1
+            assert len(lines) == 1, lines
+            assert f"process {lost} ({socket.gethostname()}, pid" in lines[0]
+            assert message in lines[0]
+        if what is None:
+            assert processes[lost].wait(PATIENCE) == 7
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("host:1", 2, None), "give --coordinator, --num_processes and --process_id"),
+        ((None, 2, 0), "give --coordinator, --num_processes and --process_id"),
+        (("host", 2, 0), "--coordinator=host is not HOST:PORT"),
+        (("host:65535", 2, 0), "is not HOST:PORT with a port below 65535"),
+        (("host:1", 2, 2), "they count from 0 to 1"),
+    ],
+)
+def test_flags_that_do_not_fit_together(flags, message: str):
+    with pytest.raises(UserError) as error:
+        hosts.find_place(*flags, 1)
+    assert message in str(error.value)
+
+
+def test_a_process_alone_stays_alone(monkeypatch):
+    assert hosts.find_place(None, None, None, 1) is None
+    assert hosts.find_place(None, 1, None, 1) is None
+    assert hosts.gather(5) == [5]
+    slurm(monkeypatch, SLURM_NTASKS="1")
+    assert hosts.find_place(None, None, None, 1) is None
+
+
+def slurm(monkeypatch, **changed: str) -> None:
+    """Stand in a task of a SLURM step of two nodes of four."""
+    values = dict(
+        SLURM_JOB_ID="4097",
+        SLURM_STEP_NODELIST="gpu[07-08]",
+        SLURM_NTASKS="8",
+        SLURM_PROCID="6",
+        SLURM_LOCALID="2",
+        SLURM_STEP_TASKS_PER_NODE="4(x2)",
+    )
+    for name, value in (values | changed).items():
+        monkeypatch.setenv(name, value)
+
+
+def test_slurm_gives_each_task_its_device(monkeypatch):
+    slurm(monkeypatch, CUDA_VISIBLE_DEVICES="0,1,2,3")
+    place = hosts.find_place(None, None, None, 1)
+    assert place == hosts.Place("gpu07:61441", 6, 8, (2,))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        dict(SLURM_STEP_TASKS_PER_NODE="1(x8)", SLURM_LOCALID="0"),
+        dict(CUDA_VISIBLE_DEVICES="0"),
+    ],
+)
+def test_a_slurm_task_takes_what_is_its_alone(monkeypatch, changed: dict):
+    slurm(monkeypatch, **changed)
+    assert hosts.find_place(None, None, None, 1).local_device_ids is None
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_tpu_host_asks_its_metadata(monkeypatch, count: int):
+    answers = {
+        "agent-worker-number": str(count - 1),
+        "worker-network-endpoints": ",".join(
+            f"unknown:unknown:127.0.0.{k + 1}" for k in range(count)
+        ),
+        "tpu-env": "ZONE: 'here'\n",
+    }
+
+    class Metadata(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = answers[self.path.rsplit("/", 1)[1]].encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None: ...
+
+    for module in ("cluster", "cloud_tpu_cluster"):
+        name = f"jax._src.clusters.{module}.running_in_cloud_tpu_vm"
+        monkeypatch.setattr(name, True)
+    for name in ("http_proxy", "HTTP_PROXY", "TPU_SKIP_MDS_QUERY"):
+        monkeypatch.delenv(name, raising=False)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as server:
+        monkeypatch.setenv("GCE_METADATA_IP", f"127.0.0.1:{server.server_port}")
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = hosts.find_place(None, None, None, 5)
+        server.shutdown()
+    expected = hosts.Place("127.0.0.1:8482", 3, 4, None)
+    assert place == (None if count == 1 else expected)
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_a_signal_comes_out_of_the_step_it_went_into(two_devices, ahead: int):
+    mesh = devices.data_mesh()
+    state = jax.device_put(jnp.float32(0), devices.replicated(mesh))
+    batch = devices.put_batch({"x": np.ones(4, np.float32)}, mesh)
+
+    def step(state: jax.Array, batch: dict) -> tuple:
+        return state + batch["x"].sum(), batch["x"].max()
+
+    heard = []
+    with Interruption() as interruption:
+        listening = ListeningStep(step, mesh, interruption, ahead=ahead, alone=False)
+        for k in range(6):
+            if k == 2:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            state, _ = listening(state, batch)
+            heard.append(listening.received())
+    assert heard == [None] * (2 + ahead) + [signal.SIGUSR1] * (4 - ahead)
+    assert float(state) == 24
+
+
+def test_facts_that_differ_are_named(monkeypatch):
+    class Two:
+        names = ("here, pid 1", "there, pid 2")
+
+        def gather(self, facts: dict) -> list[dict]:
+            return [facts, facts | {"config.seed": 1}]
+
+    monkeypatch.setattr(hosts, "_roll", Two())
+    hosts.agree({"config.seed": 1})
+    with pytest.raises(UserError) as error:
+        hosts.agree({"config.seed": 0, "config.task": "classifier"})
+    assert str(error.value) == (
+        "config.seed is 1 on process 1 (there, pid 2), but 0 on process 0 (here, pid "
+        "1); start the same on all hosts"
+    )
+
+
+class Run:
+    """train.py or evaluate.py on the digits as so many processes."""
+
+    def __init__(
+        self,
+        path: Path,
+        *flags: str,
+        count: int = 2,
+        devices: int = 2,
+        program: str = "train.py",
+        last: tuple[str, ...] = (),
+    ):
+        port = free_port()
+        common = [
+            sys.executable,
+            str(ROOT / program),
+            f"--config={ROOT / 'configs' / 'digits_nest.py'}",
+            f"--workdir={path}",
+            "--config.model.layers=(1, 1)",
+            "--config.model.widths=(8, 8)",
+            "--config.model.heads=(2, 2)",
+            "--config.model.drop_path=0.2",
+            f"--config.num_epochs={12 / EPOCH}",
+            f"--config.warmup_epochs={3 / EPOCH}",
+            f"--config.eval_every_epochs={6 / EPOCH}",
+            f"--config.checkpoint_every_epochs={4 / EPOCH}",
+            "--config.keep_checkpoints=9",
+            "--config.log_every_steps=1",
+            "--peer_timeout=30",
+            *flags,
+        ]
+        if count > 1:
+            common += [f"--coordinator=localhost:{port}", f"--num_processes={count}"]
+        environment = os.environ | {
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"
+        }
+        self.processes = [
+            subprocess.Popen(
+                common
+                + ([f"--process_id={index}"] if count > 1 else [])
+                + (list(last) if index == count - 1 else []),
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for index in range(count)
+        ]
+
+    def until(self, beginning: str) -> None:
+        """Read process 0's output up to a line."""
+        for line in self.processes[0].stdout:
+            if line.startswith(beginning):
+                return
+        raise AssertionError(self.processes[0].communicate()[1])
+
+    def end(self) -> list[tuple[int, list[str], list[str]]]:
+        """Status and the lines of both outputs of each process, without gloo's."""
+        count = len(self.processes)
+        with killed_at_the_end(self.processes), ThreadPoolExecutor(count) as pool:
+            outputs = pool.map(lambda x: x.communicate(None, PATIENCE), self.processes)
+            return [
+                (process.returncode, *map(without_gloo, output))
+                for process, output in zip(self.processes, outputs, strict=True)
+            ]
+
+
+def without_gloo(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith("[Gloo]")]
+
+
+def curve(path: Path) -> dict[tuple[int, str], float]:
+    """What was logged of the model, by step and name."""
+    rows = [json.loads(x) for x in (path / "metrics.jsonl").read_text().splitlines()]
+    return {
+        (row["step"], name): value
+        for row in rows
+        for name, value in row.items()
+        if name.startswith(("train/loss", "train/acc", "train/grad", "eval/"))
+    }
+
+
+def assert_same_curve(path: Path, reference: Path) -> None:
+    ours, theirs = curve(path), curve(reference)
+    assert ours.keys() == theirs.keys()
+    for key, value in theirs.items():
+        # The order of float32 sums differs with the number of devices.
+        assert ours[key] == pytest.approx(value, abs=1e-6), key
+
+
+def copy_up_to(step: int, path: Path, to: Path) -> Path:
+    """Copy a run as if it had been killed after a checkpoint."""
+    shutil.copytree(path, to)
+    for folder in to.glob("*/[0-9]*"):
+        if int(folder.name) > step:
+            shutil.rmtree(folder)
+    return to
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    """The run of one process on four devices."""
+    path = tmp_path_factory.mktemp("runs") / "alone"
+    ((status, _, errors),) = Run(path, count=1, devices=4).end()
+    assert status == 0, errors
+    return path
+
+
+@pytest.fixture(scope="module")
+def together(alone: Path) -> tuple[Path, list]:
+    """A run of two processes, interrupted at one and continued by both."""
+    path = alone.parent / "together"
+    run = Run(path)
+    with killed_at_the_end(run.processes):
+        run.until("step 2/")
+        run.processes[1].send_signal(signal.SIGTERM)
+        return path, [run.end(), Run(path).end()]
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_both_at_the_same_step(together):
+    path, ((first, second), _) = together
+    assert first[0] == second[0] == 128 + signal.SIGTERM, (first, second)
+    assert first[1][-1].startswith("stopped by SIGTERM; step ")
+    stopped = int(first[1][-1].split()[4])
+    assert 2 <= stopped < 12 and (path / "checkpoints" / str(stopped)).exists()
+    assert second[1:] == ([], [])
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_run(alone: Path, together):
+    path, (_, (first, second)) = together
+    assert (first[0], second[0]) == (0, 0), (first, second)
+    assert first[1][1].startswith("resuming at step ")
+    assert "4 cpu device(s) of 2 process(es)" in first[1][1]
+    assert second[1:] == ([], [])
+    assert_same_curve(path, alone)
+    environments = json.loads((path / "environment.json").read_text())
+    assert [x["process_count"] for x in environments] == [2, 2]
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_every_example_once(alone: Path):
+    flags = ("--config.eval_batch_size=100", "--config.localization.method=")
+    run = Run(alone, *flags, program="evaluate.py")
+    first, second = run.end()
+    assert first[0] == second[0] == 0, (first, second)
+    result = json.loads(first[1][-1])
+    assert second[1:] == ([], [])
+    assert (result["step"], result["examples"]) == (12, 360)
+    for name in ("loss", "top1", "top5"):
+        assert result[name] == pytest.approx(curve(alone)[12, f"eval/{name}"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_other_devices_and_processes(alone: Path, tmp_path: Path):
+    one = copy_up_to(4, alone, tmp_path / "one")
+    ((status, _, errors),) = Run(one, count=1, devices=1).end()
+    assert status == 0, errors
+    two = copy_up_to(8, one, tmp_path / "two")
+    ((status, _, errors),) = Run(two, count=1, devices=2).end()
+    assert status == 0, errors
+    assert_same_curve(two, alone)
+    hosts = copy_up_to(8, two, tmp_path / "hosts")
+    for status, _, errors in Run(hosts).end():
+        assert status == 0, errors
+    assert_same_curve(hosts, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_killed_process_ends_the_other(tmp_path: Path, lost: int):
+    run = Run(tmp_path)
+    with killed_at_the_end(run.processes):
+        run.until("step 1/")
+        run.processes[lost].kill()
+        began = time.monotonic()
+        ended = run.end()[1 - lost]
+    assert time.monotonic() - began < 30  # the timeout for one that is silent
+    # JAX's service dies with process 0: then its own lines may stand before ours.
+    named = [line for line in ended[2] if f"train.py: process {lost} (" in line]
+    assert ended[0] and len(named) == 1 and "died or its connection" in named[0], ended
+    assert lost == 0 or (ended[0], len(ended[2])) == (1, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.lr_per_256=0.1", "config.lr_per_256 is 0.1 on process 1 ("),
+        ("--workdir=elsewhere", "--workdir has to be one folder for all"),
+    ],
+)
+def test_hosts_that_differ_end_before_the_first_step(
+    tmp_path: Path, flag: str, message: str
+):
+    flag = flag.replace("elsewhere", str(tmp_path / "elsewhere"))
+    for status, output, errors in Run(tmp_path / "run", last=(flag,)).end():
+        assert status == 1
+        assert len(errors) == 1 and message in errors[0], errors
+        assert not any(line.startswith("step") for line in output)
+
+
+@pytest.mark.slow
+def test_an_error_of_one_process_ends_both(tmp_path: Path):
+    data = ("--config.data.source=folder", "--config.data.holdout=0.2")
+    run = Run(tmp_path, *data, "--config.data.data_dir=/proc/none")
+    for status, _, errors in run.end():
+        assert status == 1
+        assert len(errors) == 1 and "/proc/none" in errors[0], errors
