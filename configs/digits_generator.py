@@ -25,7 +25,7 @@ def get_config(generator: str = "nest") -> ConfigDict:
         config.model.generator.heads = (2, 2, 2)
     elif generator == "conv":
         config.model.generator.name = "sagan_64"
-        config.model.generator.widths = (64, 64)
+        config.model.generator.widths = (224, 128, 64)
     else:
         raise UserError(
             f"configs/digits_generator.py has no {generator!r}; use nest or conv"

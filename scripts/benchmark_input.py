@@ -39,14 +39,13 @@ def main() -> None:
     import jax
     import numpy as np
 
-    from nest.training import classifier_check, devices
-    from nest.training import classifier_setup as setup
+    from nest.training import classifier_check, devices, inputs
 
     config = CONFIG.value
     mesh = devices.data_mesh()
     classifier_check.check(config, mesh)
     devices.check_batch_size("step_batch_size", STEP_BATCH.value, mesh, parts=2)
-    reader = setup.open_split(config, config.data.train_split)
+    reader = inputs.open_split(config, config.data.train_split)
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__} on "
         f"{jax.devices()[0].device_kind}; best of {ROUNDS.value}\n"
@@ -184,16 +183,15 @@ def batches_per_second(config, threads: int) -> float:
     """Images/s of whole batches that reach the device."""
     import jax
 
-    from nest.training import classifier_setup as setup
-    from nest.training import devices
+    from nest.training import devices, inputs
 
     with config.unlocked():
         config.data.threads = threads
-    reader = setup.open_split(config, config.data.train_split)
+    reader = inputs.open_split(config, config.data.train_split)
     mesh = devices.data_mesh()
     ahead = 2 * threads + 1  # as many as may be ready before the clock starts
     stop = ahead + ROUNDS.value * BATCHES.value + ahead
-    batches = setup.build_train_batches(config, reader, start=0, stop=stop)
+    batches = inputs.build_train_batches(config, reader, start=0, stop=stop)
 
     def take(count: int) -> float:
         start = time.perf_counter()

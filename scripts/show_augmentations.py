@@ -59,7 +59,7 @@ def draw_rows() -> dict:
 
     from nest.augment.randaugment import OPERATIONS, apply_operations
     from nest.augment.recipe import augment
-    from nest.training import classifier_check, devices
+    from nest.training import classifier_check, devices, inputs
     from nest.training import classifier_setup as setup
 
     config = CONFIG.value
@@ -70,9 +70,11 @@ def draw_rows() -> dict:
         config.batch_size = count
         config.accumulation_steps = 1
     classifier_check.check(config, devices.data_mesh(jax.devices()[:1]))
-    reader = setup.open_split(config, config.data.train_split)
+    reader = inputs.open_split(config, config.data.train_split)
     start = START.value
-    batch = next(setup.build_train_batches(config, reader, start=start, stop=start + 1))
+    batch = next(
+        inputs.build_train_batches(config, reader, start=start, stop=start + 1)
+    )
     images, labels = jnp.asarray(batch["image"]), jnp.asarray(batch["label"])
     recipe = setup.build_recipe(config)
     off = dataclasses.replace(

@@ -9,7 +9,8 @@ from nest.data.reader import Reader
 from nest.data.sources import Source
 from nest.errors import UserError
 from nest.training import classifier, classifier_evaluation, hosts
-from nest.training.classifier_evaluation import check_count, report_skipped
+from nest.training.classifier_evaluation import check_count
+from nest.training.inputs import report_skipped
 from nest.weights import read_weights, write_weights
 
 

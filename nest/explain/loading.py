@@ -8,8 +8,7 @@ from flax import nnx
 
 from nest.data.reader import Reader
 from nest.models.classifier import NesT
-from nest.training import classifier_setup as setup
-from nest.training import workdir
+from nest.training import inputs, workdir
 from nest.weights import read_weights
 
 
@@ -68,4 +67,4 @@ def load_weights(source: str) -> Classifier:
 
 def open_eval_split(config: ml_collections.ConfigDict) -> Reader:
     """Open the run's evaluation split."""
-    return setup.open_split(config, config.data.eval_split)
+    return inputs.open_split(config, config.data.eval_split)

@@ -15,8 +15,7 @@ from nest.generation.loading import TrainedGenerator, load_generator
 from nest.generation.quality import describe_quality, measure_quality
 from nest.generation.real import RealImages, default_cache, real_images
 from nest.generation.sampling import noise_of_seeds
-from nest.training import devices, gan_check, workdir
-from nest.training.classifier_setup import open_split
+from nest.training import devices, gan_check, inputs, workdir
 
 FIRST_SEED = 2**31  # of the samples, far from those a user looks at
 
@@ -83,7 +82,7 @@ def _real_images(
     config: ml_collections.ConfigDict, split: str, count: int
 ) -> RealImages:
     data = config.data
-    source = open_split(config, split).source
+    source = inputs.open_split(config, split).source
     if count > source.num_examples:
         raise UserError(
             f"config.evaluation.num_real = {count}, but the split {split!r} has "

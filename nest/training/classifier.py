@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 import time
 from functools import reduce
 from pathlib import Path
@@ -14,10 +13,10 @@ import numpy as np
 
 from nest.data.reader import Reader
 from nest.errors import UserError
-from nest.training import classifier_check, devices, hosts, workdir
+from nest.training import classifier_check, devices, hosts, inputs, workdir
 from nest.training import classifier_setup as setup
 from nest.training.checkpoints import Checkpoints, Metrics
-from nest.training.classifier_evaluation import check_count, report_skipped, summary
+from nest.training.classifier_evaluation import check_count, summary
 from nest.training.classifier_step import TrainMetrics
 from nest.training.evaluation import evaluate
 from nest.training.interruption import Interruption, ListeningStep
@@ -36,8 +35,8 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
     started = time.perf_counter()
     mesh = devices.data_mesh()
     classifier_check.check(config, mesh)
-    reader = setup.open_split(config, config.data.train_split)
-    eval_reader = setup.open_split(config, config.data.eval_split)
+    reader = inputs.open_split(config, config.data.train_split)
+    eval_reader = inputs.open_split(config, config.data.eval_split)
     _check_classes(reader, eval_reader)
     class_names = reader.source.class_names
     num_classes = len(class_names)
@@ -88,10 +87,10 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
             path / "profile", config.profile_steps if primary else (0, 0)
         )
         stack.callback(profiler.stop)
-        stack.callback(report_skipped, reader, eval_reader)
+        stack.callback(inputs.report_skipped, reader, eval_reader)
         eval_step = setup.build_eval_step(config, graphdef, mesh)
         eval_batches = setup.build_eval_batches(config, eval_reader)
-        batches = setup.build_train_batches(
+        batches = inputs.build_train_batches(
             config, reader, start=first, stop=schedule.num_steps
         )
         batches = (devices.put_batch(batch, mesh) for batch in batches)
@@ -129,7 +128,9 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
                 figures = _means(window) | progress.window() | device_memory()
                 figures["lr"] = float(schedule.learning_rate(step - 1))
                 log.write(step, {f"train/{name}": x for name, x in figures.items()})
-                progress.warn_of_waiting(figures["input_wait_share"], _mend(config))
+                progress.warn_of_waiting(
+                    figures["input_wait_share"], inputs.mend_waiting(config)
+                )
                 progress.show(step, figures["loss"], figures["images_per_second"])
                 window = []
             if evaluating:
@@ -191,17 +192,6 @@ def _check_classes(reader: Reader, eval_reader: Reader) -> None:
             f"evaluation split {len(eval_reader.source.class_names)} or others; both "
             f"need the same"
         )
-
-
-def _mend(config: ml_collections.ConfigDict) -> str:
-    """What to do when the accelerator waits for its input."""
-    if config.data.in_memory:
-        return "leave more of the CPU to this process, or use a larger batch"
-    return (
-        f"raise --config.data.threads (now {config.data.threads}; this machine has "
-        f"{os.cpu_count()} cores), store the images smaller, or, if they fit, set "
-        f"--config.data.in_memory=True"
-    )
 
 
 def _say_what(

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from nest.data.reader import Reader
 from nest.errors import UserError
 from nest.models.variants import BASELINES
-from nest.training import classifier_check, devices, hosts, workdir
+from nest.training import classifier_check, devices, inputs, workdir
 from nest.training import classifier_setup as setup
 from nest.training.checkpoints import Checkpoints, Metrics
 from nest.training.evaluation import evaluate, worst_classes
@@ -41,7 +41,7 @@ def evaluate_checkpoint(
             f"levels of a NesT, which {config.model.name} does not have"
         )
     workdir.check_evaluation_config(path, config)
-    reader = setup.open_split(config, config.data.eval_split)
+    reader = inputs.open_split(config, config.data.eval_split)
     class_names = reader.source.class_names
     if workdir.class_names(path) not in (None, class_names):
         raise UserError(
@@ -86,7 +86,7 @@ def evaluate_weights(config: ml_collections.ConfigDict, source: str) -> None:
         config.data.mean, config.data.std = weights.mean, weights.std
         config.data.eval_crop = weights.eval_crop
     classifier_check.check_evaluation(config, mesh)
-    reader = setup.open_split(config, config.data.eval_split)
+    reader = inputs.open_split(config, config.data.eval_split)
     if len(reader.source.class_names) != weights.model["num_classes"]:
         raise UserError(
             f"{source} knows {weights.model['num_classes']} classes, the dataset has "
@@ -132,7 +132,7 @@ def _evaluate_and_print(
         mesh,
     )
     check_count(results, reader)
-    report_skipped(reader)
+    inputs.report_skipped(reader)
     worst = worst_classes(confusion, reader.source.class_names, count=5)
     step = f"step {about['step']}: " if "step" in about else ""
     print(f"{step}{summary(results)}")
@@ -165,7 +165,7 @@ def _localize(
 
 def check_count(results: Metrics, reader: Reader) -> None:
     """Raise RuntimeError unless every readable example was counted once."""
-    expected = reader.source.num_examples - len(_skipped(reader))
+    expected = reader.source.num_examples - len(inputs.skipped_anywhere(reader))
     if results["examples"] != expected:
         raise RuntimeError(f"evaluated {results['examples']} examples of {expected}")
 
@@ -178,17 +178,3 @@ def summary(results: Metrics) -> str:
         f"test accuracy {results['top1']:.2%}  top-5 {results['top5']:.2%}  "
         f"loss {results['loss']:.4f}  ({results['examples']} examples)"
     )
-
-
-def report_skipped(*readers: Reader) -> None:
-    """Say on standard error which images were left out, on any host."""
-    for reader in readers:
-        report = reader.report(_skipped(reader))
-        if report and jax.process_index() == 0:
-            print(report, file=sys.stderr)
-
-
-def _skipped(reader: Reader) -> dict[int, str]:
-    """Join what the hosts left out; a split in memory each of them has read whole."""
-    everywhere = hosts.gather(list(reader.skipped.items()))
-    return {index: reason for items in everywhere for index, reason in items}

@@ -1,7 +1,6 @@
 """From the classifier's config to the objects of a run; the config goes no further."""
 
 import dataclasses
-from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -13,9 +12,8 @@ from jax.sharding import Mesh
 
 from nest.augment.randaugment import Strengths
 from nest.augment.recipe import Recipe, augment
-from nest.data.pipeline import Batch, EvalBatches, this_host, train_batches
+from nest.data.pipeline import EvalBatches, this_host
 from nest.data.reader import Reader
-from nest.data.sources import open_source
 from nest.errors import UserError
 from nest.models.variants import create_model
 from nest.training import hosts
@@ -62,40 +60,6 @@ def compute_type(config: ml_collections.ConfigDict) -> jnp.dtype:
     if dtype not in ("float32", "bfloat16"):
         raise UserError(f"config.model.dtype = {dtype!r}; use 'float32' or 'bfloat16'")
     return jnp.dtype(dtype)
-
-
-def open_split(config: ml_collections.ConfigDict, split: str) -> Reader:
-    """Open a split of the dataset that `config.data` names."""
-    data = config.data
-    source = open_source(
-        data.source,
-        dataset=data.dataset,
-        data_dir=data.data_dir,
-        split=split,
-        holdout=data.holdout,
-    )
-    return Reader(source, skip_corrupt=data.skip_corrupt)
-
-
-def build_train_batches(
-    config: ml_collections.ConfigDict, reader: Reader, *, start: int, stop: int
-) -> Iterator[Batch]:
-    """Build this host's training batches for the steps start .. stop - 1."""
-    data = config.data
-    return train_batches(
-        reader,
-        size=config.model.image_size,
-        batch_size=config.batch_size,
-        start_step=start,
-        num_steps=stop,
-        seed=config.seed,
-        host=this_host(),
-        in_memory=data.in_memory,
-        eval_crop=data.eval_crop,
-        crop_area=data.crop_area,
-        crop_aspect=data.crop_aspect,
-        threads=data.threads,
-    )
 
 
 def build_eval_batches(

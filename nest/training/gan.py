@@ -1,7 +1,6 @@
 """The GAN's training loop: the transposed NesT against a discriminator."""
 
 import contextlib
-import os
 import sys
 import time
 from functools import reduce
@@ -22,11 +21,9 @@ from nest.generation.sampling import (
     make_sampler,
     noise_of_seeds,
 )
-from nest.training import devices, gan_check, hosts, workdir
+from nest.training import devices, gan_check, hosts, inputs, workdir
 from nest.training import gan_setup as setup
 from nest.training.checkpoints import Checkpoints, Metrics
-from nest.training.classifier_evaluation import report_skipped
-from nest.training.classifier_setup import open_split
 from nest.training.gan_step import GanMetrics, GanState
 from nest.training.interruption import Interruption, ListeningStep
 from nest.training.metrics import MetricsLog, device_memory
@@ -46,7 +43,7 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
     started = time.perf_counter()
     mesh = devices.data_mesh()
     gan_check.check(config, mesh)
-    reader = open_split(config, config.data.train_split)
+    reader = inputs.open_split(config, config.data.train_split)
     _check_enough(reader, config.batch_size)
     hosts.agree(
         {
@@ -84,14 +81,18 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
             path / "profile", config.profile_steps if primary else (0, 0)
         )
         stack.callback(profiler.stop)
-        stack.callback(report_skipped, reader)
+        stack.callback(inputs.report_skipped, reader)
         noise_size = nnx.eval_shape(
             lambda: setup.build_generator(config, nnx.Rngs(0))
         ).noise_size
         sample = make_sampler(generator)
         fixed_noise = np.asarray(noise_of_seeds(range(config.num_samples), noise_size))
-        batches = setup.build_batches(config, reader, start=first)
-        batches = (devices.put_batch(batch, mesh) for batch in batches)
+        batches = inputs.build_train_batches(
+            config, reader, start=first, stop=config.num_steps
+        )
+        batches = (
+            devices.put_batch({"image": batch["image"]}, mesh) for batch in batches
+        )
         progress = Progress(num_steps=config.num_steps, batch_size=config.batch_size)
         # Steps left undrained on fake CPU devices can deadlock; elsewhere the host may
         # run a little ahead of the device.
@@ -125,7 +126,9 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
             if logging:
                 figures = _means(window) | progress.window() | device_memory()
                 log.write(step, {f"train/{name}": x for name, x in figures.items()})
-                progress.warn_of_waiting(figures["input_wait_share"], _mend(config))
+                progress.warn_of_waiting(
+                    figures["input_wait_share"], inputs.mend_waiting(config)
+                )
                 if figures["diversity"] < COLLAPSED and not warned:
                     warned = True
                     _warn_of_collapse(step, figures["diversity"])
@@ -213,17 +216,6 @@ def _save_samples(path: Path, step: int, images: np.ndarray) -> None:
     file = path / "samples" / f"{step:07}.png"
     file.parent.mkdir(exist_ok=True)
     Image.fromarray(enlarge(images, 512)).save(file)
-
-
-def _mend(config: ml_collections.ConfigDict) -> str:
-    """What to do when the accelerator waits for its input."""
-    if config.data.in_memory:
-        return "leave more of the CPU to this process, or use a larger batch"
-    return (
-        f"raise --config.data.threads (now {config.data.threads}; this machine has "
-        f"{os.cpu_count()} cores), store the images smaller, or, if they fit, set "
-        f"--config.data.in_memory=True"
-    )
 
 
 def _say_what(

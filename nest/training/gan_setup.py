@@ -1,15 +1,11 @@
 """From a GAN's config to the objects of a run; the config goes no further."""
 
-from collections.abc import Iterator
-
 import jax
 import ml_collections
 import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from nest.data.pipeline import Batch, this_host, train_batches
-from nest.data.reader import Reader
 from nest.errors import UserError
 from nest.models.conv_generator import ConvGenerator
 from nest.models.discriminator import Discriminator
@@ -86,28 +82,6 @@ def build_state(
         *build_optimizers(config),
     )
     return generator, discriminator, jax.device_put(state, replicated(mesh))
-
-
-def build_batches(
-    config: ml_collections.ConfigDict, reader: Reader, *, start: int
-) -> Iterator[Batch]:
-    """Build this host's batches of real images for the steps from `start` on."""
-    data = config.data
-    batches = train_batches(
-        reader,
-        size=config.model.image_size,
-        batch_size=config.batch_size,
-        start_step=start,
-        num_steps=config.num_steps,
-        seed=config.seed,
-        host=this_host(),
-        in_memory=data.in_memory,
-        eval_crop=data.eval_crop,
-        crop_area=data.crop_area,
-        crop_aspect=data.crop_aspect,
-        threads=data.threads,
-    )
-    return ({"image": batch["image"]} for batch in batches)
 
 
 def build_step(
