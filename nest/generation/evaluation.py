@@ -88,9 +88,10 @@ def _real_images(
             f"config.evaluation.num_real = {count}, but the split {split!r} has "
             f"{source.num_examples} images; 0 takes all"
         )
+    name = data.dataset or data.data_dir
     return real_images(
         source,
-        dataset=f"{data.source}/{data.dataset or data.data_dir}",
+        dataset=name if name == data.source else f"{data.source}:{name}",
         split=split,
         image_size=config.model.image_size,
         eval_crop=data.eval_crop,
