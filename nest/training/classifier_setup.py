@@ -26,7 +26,7 @@ from nest.training.classifier_step import (
     init_state,
     make_train_step,
 )
-from nest.training.devices import replicated
+from nest.training.devices import put_everywhere
 from nest.training.evaluation import EvalStep, make_eval_step
 from nest.training.finetuning import fine_tuning, initialize
 from nest.training.optimizer import adamw, warmup_cosine
@@ -171,7 +171,7 @@ def build_state(
     """Build the model and the state before the first step, on every device."""
     graphdef, params = nnx.split(build_model(config, num_classes))
     state = init_state(nnx.to_pure_dict(params), optimizer, ema=config.ema_decay > 0)
-    return graphdef, jax.device_put(state, replicated(mesh))
+    return graphdef, put_everywhere(state, mesh)
 
 
 def build_recipe(config: ml_collections.ConfigDict) -> Recipe:
@@ -219,7 +219,7 @@ def build_state_from_weights(
     state = init_state(
         jax.tree.map(jnp.asarray, params), optimizer, ema=config.ema_decay > 0
     )
-    return jax.device_put(state, replicated(mesh)), report
+    return put_everywhere(state, mesh), report
 
 
 def build_train_step(
