@@ -1,198 +1,25 @@
-"""nest.training.rollcall and nest.training.hosts, and whole runs of two processes."""
+"""nest.training.hosts, and whole runs of two processes."""
 
-import contextlib
 import http.server
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 from conftest import ROOT
+from processes import PATIENCE, free_port, killed_at_the_end
 
 from nest.errors import UserError
-from nest.training import devices, hosts
-from nest.training.interruption import Interruption, ListeningStep
-from nest.training.rollcall import RollCall, listen
+from nest.training import hosts
 
 EPOCH = 1437 / 32
-PATIENCE = 240  # seconds, for a machine that does much else
-
-
-def free_port() -> int:
-    """A port that is free, and the next one, too."""
-    while True:
-        with socket.create_server(("", 0)) as server:
-            port = server.getsockname()[1]
-        with (
-            contextlib.suppress(OSError, OverflowError),
-            socket.create_server(("", port + 1)),
-        ):
-            return port
-
-
-def call(port: int, index: int, count: int, arrival: float = 10) -> RollCall:
-    return RollCall(
-        ("localhost", port), index=index, count=count, arrival=arrival, timeout=10
-    )
-
-
-def in_threads(calls: list[Callable]) -> list:
-    """Call at once; an error takes the place of a result."""
-
-    def caught(function: Callable) -> object:
-        try:
-            return function()
-        except UserError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(caught, calls))
-
-
-def test_all_who_come_learn_of_each_other_and_gather():
-    port = free_port()
-
-    def one(index: int) -> tuple:
-        roll = call(port, index, 3)
-        found = [roll.gather({"from": index}), roll.gather(index**2)]
-        roll.leave()
-        return roll.names, found
-
-    for names, found in in_threads([lambda i=i: one(i) for i in range(3)]):
-        assert names == [f"{socket.gethostname()}, pid {os.getpid()}"] * 3
-        assert found == [[{"from": 0}, {"from": 1}, {"from": 2}], [0, 1, 4]]
-
-
-def test_who_does_not_come_is_named():
-    port = free_port()
-    some = [lambda: call(port, 0, 4, arrival=1), lambda: call(port, 2, 4, arrival=1)]
-    for message in in_threads(some):
-        assert message.startswith("process 1, 3 of 4 did not come within 1 s; start")
-    with pytest.raises(UserError, match=r"process 0 did not answer at .* within 1 s"):
-        call(free_port(), 1, 2, arrival=1)
-
-
-def test_counts_that_disagree_are_named():
-    port = free_port()
-    for message in in_threads([lambda: call(port, 0, 2), lambda: call(port, 1, 3)]):
-        assert "was started as one of 3 processes, process 0 as one of 2" in message
-
-
-def test_a_number_taken_twice_is_named():
-    port = free_port()
-    indices = (0, 1, 1)
-    for message in in_threads([lambda i=i: call(port, i, 3) for i in indices]):
-        assert message.startswith("two processes say that they are process 1: ")
-
-
-def test_a_port_in_use_is_named():
-    port = free_port()
-    message = rf"cannot open port {port} on .* \(Address already in use\); end"
-    with listen(port), pytest.raises(UserError, match=message):
-        call(port, 0, 2)
-
-
-def test_a_stranger_on_the_port_does_no_harm():
-    port = free_port()
-
-    def stranger() -> None:
-        for _ in range(50):
-            with contextlib.suppress(OSError):
-                with socket.create_connection(("localhost", port)) as connection:
-                    connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
-                return
-            time.sleep(0.1)
-
-    def one(index: int) -> list:
-        time.sleep(index)
-        roll = call(port, index, 2)
-        found = roll.gather(index)
-        roll.leave()
-        return found
-
-    found = in_threads([stranger, lambda: one(0), lambda: one(1)])
-    assert found == [None, [0, 1], [0, 1]]
-
-
-MEMBER = """
-import sys, threading, time
-from nest.errors import UserError
-from nest.training.rollcall import RollCall
-index, port = int(sys.argv[1]), int(sys.argv[2])
-roll = RollCall(("localhost", port), index=index, count=2, arrival=120, timeout=4)
-print("here", flush=True)
-if len(sys.argv) > 3:
-    sys.stdin.readline()
-    roll.fail(sys.argv[3])
-    sys.exit(7)
-time.sleep(200)
-"""
-
-
-@contextlib.contextmanager
-def killed_at_the_end(processes: list[subprocess.Popen]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-
-
-@pytest.mark.parametrize(
-    ("lost", "what", "message"),
-    [
-        (1, signal.SIGKILL, "died or its connection broke"),
-        (0, signal.SIGKILL, "died or its connection broke"),
-        (1, signal.SIGSTOP, "has been silent for 4 s"),
-        (0, None, "ended: no disk"),
-    ],
-)
-def test_the_others_end_and_name_the_lost_one(lost: int, what, message: str):
-    port = free_port()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", MEMBER, str(index), str(port)]
-            + (["no disk"] if what is None and index == lost else []),
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
-    with killed_at_the_end(processes):
-        for process in processes:
-            assert process.stdout.readline() == "here\n"
-        if what is None:
-            processes[lost].stdin.write("now\n")
-            processes[lost].stdin.flush()
-        else:
-            processes[lost].send_signal(what)
-        for index, process in enumerate(processes):
-            if index == lost:
-                continue
-            process.wait(PATIENCE)
-            lines = process.stderr.read().splitlines()
-            assert process.returncode == 1
-            assert len(lines) == 1, lines
-            assert f"process {lost} ({socket.gethostname()}, pid" in lines[0]
-            assert message in lines[0]
-        if what is None:
-            assert processes[lost].wait(PATIENCE) == 7
 
 
 @pytest.mark.parametrize(
@@ -283,27 +110,6 @@ def test_a_tpu_host_asks_its_metadata(monkeypatch, count: int):
         server.shutdown()
     expected = hosts.Place("127.0.0.1:8482", 3, 4, None)
     assert place == (None if count == 1 else expected)
-
-
-@pytest.mark.parametrize("ahead", [0, 2])
-def test_a_signal_comes_out_of_the_step_it_went_into(two_devices, ahead: int):
-    mesh = devices.data_mesh()
-    state = jax.device_put(jnp.float32(0), devices.replicated(mesh))
-    batch = devices.put_batch({"x": np.ones(4, np.float32)}, mesh)
-
-    def step(state: jax.Array, batch: dict) -> tuple:
-        return state + batch["x"].sum(), batch["x"].max()
-
-    heard = []
-    with Interruption() as interruption:
-        listening = ListeningStep(step, mesh, interruption, ahead=ahead, alone=False)
-        for k in range(6):
-            if k == 2:
-                os.kill(os.getpid(), signal.SIGUSR1)
-            state, _ = listening(state, batch)
-            heard.append(listening.received())
-    assert heard == [None] * (2 + ahead) + [signal.SIGUSR1] * (4 - ahead)
-    assert float(state) == 24
 
 
 def test_facts_that_differ_are_named(monkeypatch):
@@ -486,10 +292,10 @@ def test_a_run_goes_on_with_other_devices_and_processes(alone: Path, tmp_path: P
     ((status, _, errors),) = Run(two, count=1, devices=2).end()
     assert status == 0, errors
     assert_same_curve(two, alone)
-    hosts = copy_up_to(8, two, tmp_path / "hosts")
-    for status, _, errors in Run(hosts).end():
+    pair = copy_up_to(8, two, tmp_path / "pair")
+    for status, _, errors in Run(pair).end():
         assert status == 0, errors
-    assert_same_curve(hosts, alone)
+    assert_same_curve(pair, alone)
 
 
 @pytest.mark.slow

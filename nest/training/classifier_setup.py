@@ -25,7 +25,7 @@ from nest.training.classifier_step import (
     make_train_step,
     split_model,
 )
-from nest.training.devices import replicated
+from nest.training.devices import put_everywhere
 from nest.training.evaluation import EvalStep, make_eval_step
 from nest.training.finetuning import fine_tuning, initialize
 from nest.training.optimizer import adamw, warmup_cosine
@@ -138,7 +138,7 @@ def build_state(
     state = init_state(
         params, optimizer, ema=config.ema_decay > 0, statistics=statistics
     )
-    return graphdef, jax.device_put(state, replicated(mesh))
+    return graphdef, put_everywhere(state, mesh)
 
 
 def build_recipe(config: ml_collections.ConfigDict) -> Recipe:
@@ -186,7 +186,7 @@ def build_state_from_weights(
     state = init_state(
         jax.tree.map(jnp.asarray, params), optimizer, ema=config.ema_decay > 0
     )
-    return jax.device_put(state, replicated(mesh)), report
+    return put_everywhere(state, mesh), report
 
 
 def build_train_step(

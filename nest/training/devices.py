@@ -45,8 +45,17 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 
 
 def put_everywhere(tree: Any, mesh: Mesh) -> Any:
-    """Copy arrays that every process has to all devices of all."""
-    return jax.device_put(jax.device_get(tree), replicated(mesh))
+    """Copy arrays, which are the same in every process, to all devices of all.
+
+    Nobody waits for another: `jax.device_put` would compare the processes' arrays.
+    """
+    everywhere = replicated(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, everywhere)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(everywhere, x, x.shape),
+        jax.device_get(tree),
+    )
 
 
 def check_batch_size(field: str, batch_size: int, mesh: Mesh, parts: int = 1) -> None:

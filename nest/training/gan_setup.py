@@ -1,6 +1,5 @@
 """From a GAN's config to the objects of a run; the config goes no further."""
 
-import jax
 import ml_collections
 import optax
 from flax import nnx
@@ -12,7 +11,7 @@ from nest.models.discriminator import Discriminator
 from nest.models.generator import Generator
 from nest.models.generators import create_generator
 from nest.training.classifier_setup import compute_type
-from nest.training.devices import replicated
+from nest.training.devices import put_everywhere
 from nest.training.gan_step import GanState, GanStep, init_gan_state, make_gan_step
 
 
@@ -81,7 +80,7 @@ def build_state(
         nnx.to_pure_dict(discriminator_params),
         *build_optimizers(config),
     )
-    return generator, discriminator, jax.device_put(state, replicated(mesh))
+    return generator, discriminator, put_everywhere(state, mesh)
 
 
 def build_step(
