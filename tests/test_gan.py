@@ -90,7 +90,7 @@ def test_a_finished_run_is_left_alone(finished, capsys):
 
 @pytest.mark.slow
 def test_kill_and_resume_is_bit_identical(finished, tmp_path):
-    """SIGKILL between two checkpoints, then SIGTERM, then to the end."""
+    """SIGKILL between two checkpoints (the newer may be cut off), SIGTERM, the end."""
     settings = TINY_GAN | OVERRIDES
     flags = [f"--config.{name}={value}" for name, value in settings.items()]
     command = [
@@ -101,7 +101,7 @@ def test_kill_and_resume_is_bit_identical(finished, tmp_path):
         *flags,
     ]
     outputs = []
-    for number, after in ((signal.SIGKILL, 6), (signal.SIGTERM, 8), (None, None)):
+    for number, after in ((signal.SIGKILL, 9), (signal.SIGTERM, 10), (None, None)):
         lines = []
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -113,9 +113,9 @@ def test_kill_and_resume_is_bit_identical(finished, tmp_path):
         outputs.append("".join(lines))
         expected = {signal.SIGKILL: -9, signal.SIGTERM: 128 + 15, None: 0}[number]
         assert process.returncode == expected, outputs[-1]
-    assert "resuming at step 4" in outputs[1]
+    assert re.search(r"resuming at step (4|8)", outputs[1])
     assert "stopped by SIGTERM" in outputs[1]
-    assert re.search(r"resuming at step (8|9|10)", outputs[2])
+    assert re.search(r"resuming at step (10|11)", outputs[2])
     jax.tree.map(
         np.testing.assert_array_equal, final_state(finished), final_state(tmp_path)
     )
@@ -123,11 +123,15 @@ def test_kill_and_resume_is_bit_identical(finished, tmp_path):
     assert (finished / same).read_bytes() == (tmp_path / same).read_bytes()
 
 
-def test_what_is_not_finite_and_a_collapse_are_reported(tmp_path, capsys):
-    """A generator that never learns shows nearly the same image for any noise."""
-    config = small_config(generator_lr=0.0, discriminator_lr=1e30)
+def test_what_is_not_finite_ends_the_run(tmp_path):
+    config = small_config(discriminator_lr=1e30)
     with pytest.raises(UserError, match=r"step \d+: the generator's loss"):
         gan.train(config, tmp_path)
+
+
+def test_a_collapse_is_reported(tmp_path, capsys):
+    """A generator that never learns shows nearly the same image for any noise."""
+    gan.train(small_config(generator_lr=0.0, num_steps=2), tmp_path)
     assert "warning: the generator has collapsed at step 1" in capsys.readouterr().err
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, TINY_GAN
 from processes import PATIENCE, free_port, killed_at_the_end
 
 from nest.errors import UserError
@@ -129,6 +129,20 @@ def test_facts_that_differ_are_named(monkeypatch):
     )
 
 
+NEST = {
+    "model.layers": (1, 1),
+    "model.widths": (8, 8),
+    "model.heads": (2, 2),
+    "model.drop_path": 0.2,
+    "num_epochs": 12 / EPOCH,
+    "warmup_epochs": 3 / EPOCH,
+    "eval_every_epochs": 6 / EPOCH,
+    "checkpoint_every_epochs": 4 / EPOCH,
+    "keep_checkpoints": 9,
+    "log_every_steps": 1,
+}
+
+
 class Run:
     """train.py or evaluate.py on the digits as so many processes."""
 
@@ -139,24 +153,17 @@ class Run:
         count: int = 2,
         devices: int = 2,
         program: str = "train.py",
+        config: str = "digits_nest.py",
+        settings: dict = NEST,
         last: tuple[str, ...] = (),
     ):
         port = free_port()
         common = [
             sys.executable,
             str(ROOT / program),
-            f"--config={ROOT / 'configs' / 'digits_nest.py'}",
+            f"--config={ROOT / 'configs' / config}",
             f"--workdir={path}",
-            "--config.model.layers=(1, 1)",
-            "--config.model.widths=(8, 8)",
-            "--config.model.heads=(2, 2)",
-            "--config.model.drop_path=0.2",
-            f"--config.num_epochs={12 / EPOCH}",
-            f"--config.warmup_epochs={3 / EPOCH}",
-            f"--config.eval_every_epochs={6 / EPOCH}",
-            f"--config.checkpoint_every_epochs={4 / EPOCH}",
-            "--config.keep_checkpoints=9",
-            "--config.log_every_steps=1",
+            *(f"--config.{name}={value}" for name, value in settings.items()),
             "--peer_timeout=30",
             *flags,
         ]
@@ -296,6 +303,36 @@ def test_a_run_goes_on_with_other_devices_and_processes(alone: Path, tmp_path: P
     for status, _, errors in Run(pair).end():
         assert status == 0, errors
     assert_same_curve(pair, alone)
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_gan_as_one(tmp_path: Path):
+    gan = dict(
+        config="digits_generator.py",
+        settings=TINY_GAN | {"num_steps": 4, "sample_every_steps": 2},
+    )
+    runs = (
+        Run(tmp_path / "one", count=1, devices=4, **gan),
+        Run(tmp_path / "two", **gan),
+    )
+    for run in runs:
+        for status, _, errors in run.end():
+            assert status == 0, errors
+    rows = [
+        (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        for name in ("one", "two")
+    ]
+    assert len(rows[0]) == len(rows[1]) == 4
+    for one, two in zip(*(map(json.loads, lines) for lines in rows), strict=True):
+        for name, value in one.items():
+            if "per_second" not in name and "share" not in name:
+                # The order of float32 sums; the two players feed on each other's.
+                assert two[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+    names = [
+        sorted(x.name for x in (tmp_path / n / "samples").iterdir())
+        for n in ("one", "two")
+    ]
+    assert names[0] == names[1] == ["0000002.png", "0000004.png"]
 
 
 @pytest.mark.slow
