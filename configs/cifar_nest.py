@@ -10,7 +10,7 @@ result:   not run. The paper: CIFAR-10 T/S/B 96.04/96.97/97.20 %, CIFAR-100
 
 from ml_collections import ConfigDict
 
-from configs import classifier
+from configs import classifier, recipes
 from nest.errors import UserError
 
 BATCH_SIZES = {"tiny": 192, "small": 64, "base": 32}  # published, on one device
@@ -26,26 +26,6 @@ def get_config(variant: str = "tiny") -> ConfigDict:
         )
     config = classifier.get_config()
     config.model.name = f"nest_{size}_s16_32"
-    config.model.image_size = 32
-
-    config.data.dataset = "cifar100" if classes else "cifar10"
-    if classes:
-        config.data.mean = (0.5071, 0.4867, 0.4408)
-        config.data.std = (0.2675, 0.2565, 0.2761)
-    else:
-        config.data.mean = (0.4914, 0.4822, 0.4465)
-        config.data.std = (0.2471, 0.2435, 0.2616)
-
-    config.augment.shift = 2
-    config.augment.flip = True
-    config.augment.randaugment.layers = 2
-    config.augment.randaugment.translate = 10.0
-    config.augment.random_erasing.probability = 0.25
-    config.augment.mix.mixup_alpha = 0.8
-    config.augment.mix.cutmix_alpha = 1.0
-
+    recipes.set_cifar(config, classes=100 if classes else 10)
     config.batch_size = BATCH_SIZES[size]
-    config.num_epochs = 300.0
-    config.warmup_epochs = 5.0
-    config.eval_every_epochs = 5.0
     return config

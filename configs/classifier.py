@@ -18,9 +18,10 @@ def get_config() -> ConfigDict:
     config.layer_decay = 1.0  # learning rate of a layer / that of the next, (0, 1]
 
     config.model = ConfigDict()
-    config.model.name = ""  # a key of nest.models.variants.VARIANTS
+    config.model.name = ""  # a key of nest.VARIANTS or nest.BASELINES
     config.model.image_size = 0  # pixels
-    # None takes the variant's own value; per level, bottom first.
+    # None takes the model's own value, and has to stay where a baseline lacks the
+    # field, which configs/recipes.py sees to; per level, bottom first.
     config.model.patch_size = placeholder(int)  # pixels
     config.model.block_size = placeholder(int)  # tokens along one side of a block
     config.model.layers = placeholder(tuple)

@@ -110,7 +110,7 @@ class Aggregation(nnx.Module):
             case "conv_stride_2":
                 return self.norm(self.conv(x))
             case "patch_merging":
-                return self.linear(self.norm(_side_by_side(x)))
+                return self.linear(self.norm(side_by_side(x)))
             case "max_pool":
                 return max_pool(self.norm(self.linear(x)))
             case "block_plane":
@@ -125,6 +125,6 @@ class Aggregation(nnx.Module):
         return unblockify(x.reshape(batch, blocks, (n // 2) ** 2, -1))
 
 
-def _side_by_side(x: jax.Array) -> jax.Array:
+def side_by_side(x: jax.Array) -> jax.Array:
     """Concatenate each 2x2 square of tokens: (B, H, W, C) to (B, H/2, W/2, 4C)."""
     return jnp.concatenate([x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)], axis=-1)

@@ -14,6 +14,7 @@ from nest.models.layers import (
     TransformerLayer,
     blockify,
     initializer,
+    recomputed,
     unblockify,
 )
 
@@ -88,18 +89,8 @@ class Level(nnx.Module):
         x = self.enter(x)
         for layer in self.layers:
             key = None if rngs is None else rngs.dropout()
-            x = _recomputed(layer, x, key) if self.remat else layer(x, key)
+            x = recomputed(layer, x, key) if self.remat else layer(x, key)
         return unblockify(x)  # (B, H, W, C)
-
-
-def _recomputed(
-    layer: TransformerLayer, x: jax.Array, key: jax.Array | None
-) -> jax.Array:
-    """Call a layer whose backward pass recomputes it instead of storing it."""
-    graphdef, params = nnx.split(layer)
-    return jax.checkpoint(lambda params, x, key: nnx.merge(graphdef, params)(x, key))(
-        params, x, key
-    )
 
 
 class NesT(nnx.Module):

@@ -82,12 +82,19 @@ class LayerNorm(nnx.LayerNorm):
     """`nnx.LayerNorm` over channels with the published epsilon."""
 
     def __init__(
-        self, features: int, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs
+        self,
+        features: int,
+        *,
+        epsilon: float = 1e-6,
+        dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
     ):
-        super().__init__(features, epsilon=1e-6, dtype=dtype, rngs=rngs)
+        super().__init__(features, epsilon=epsilon, dtype=dtype, rngs=rngs)
 
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+def attend(
+    query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None = None
+) -> jax.Array:
     """Softmax attention as two batched matrix products.
 
     The weights are normalized after the second product, on D columns instead of N: on
@@ -96,6 +103,7 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     Args:
       query: (..., M, D).
       key, value: (..., N, D).
+      bias: float32, added to the scaled products; broadcasts to (..., M, N).
 
     Returns:
       (..., M, D) in the type of `value`. Sums, exponentials and the division are
@@ -103,6 +111,8 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     """
     product = partial(jnp.matmul, preferred_element_type=jnp.float32)
     logits = product(query * query.shape[-1] ** -0.5, key.swapaxes(-2, -1))
+    if bias is not None:
+        logits = logits + bias
     largest = jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
     weights = jnp.exp(logits - largest)
     total = weights.sum(axis=-1, keepdims=True)
@@ -248,3 +258,13 @@ class TransformerLayer(nnx.Module):
         x = x + drop_path(branch, self.drop_path, keys[0])
         branch = self.mlp(self.mlp_norm(x))
         return x + drop_path(branch, self.drop_path, keys[1])
+
+
+def recomputed(
+    layer: TransformerLayer, x: jax.Array, key: jax.Array | None
+) -> jax.Array:
+    """Call a layer whose backward pass recomputes it instead of storing it."""
+    graphdef, params = nnx.split(layer)
+    return jax.checkpoint(lambda params, x, key: nnx.merge(graphdef, params)(x, key))(
+        params, x, key
+    )

@@ -1,9 +1,12 @@
-"""The published models by name (arXiv 2105.12723; the released code's configs)."""
+"""The published models by name (arXiv 2105.12723; the released code's configs), and the
+baselines that the paper compares with."""
 
+import inspect
 from typing import Any
 
 from flax import nnx
 
+from nest.models.baselines.variants import BASELINES
 from nest.models.classifier import NesT
 
 # The published models. Per level, bottom first: transformer layers, width, heads.
@@ -67,19 +70,33 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def create_model(
     name: str, *, num_classes: int = 1000, rngs: nnx.Rngs, **overrides: Any
-) -> NesT:
-    """Build a published variant with fresh parameters.
+) -> nnx.Module:
+    """Build a published model with fresh parameters: a NesT or a baseline.
 
     Args:
-      name: a key of `VARIANTS`.
+      name: a key of `VARIANTS` or `BASELINES`.
       num_classes: length of the logits.
       rngs: its `params` stream draws the parameters.
-      **overrides: keyword arguments of `NesT` that replace the variant's own, for
-        example `image_size=384`, `aggregation="patch_merging"`, `dtype=jnp.bfloat16`.
+      **overrides: keyword arguments of the model that replace its own, for example
+        `image_size=384`, `aggregation="patch_merging"`, `dtype=jnp.bfloat16`.
 
     Raises:
-      ValueError: an unknown name, or a combination that does not fit together.
+      ValueError: an unknown name, an argument that the model does not have, or a
+        combination that does not fit together.
     """
-    if name not in VARIANTS:
-        raise ValueError(f"no model {name!r}; there are: {', '.join(VARIANTS)}")
-    return NesT(num_classes=num_classes, rngs=rngs, **VARIANTS[name] | overrides)
+    if name in VARIANTS:
+        model, arguments = NesT, VARIANTS[name]
+    elif name in BASELINES:
+        model, arguments = BASELINES[name]
+    else:
+        names = ", ".join([*VARIANTS, *BASELINES])
+        raise ValueError(f"no model {name!r}; there are: {names}")
+    known = inspect.signature(model.__init__).parameters
+    foreign = [argument for argument in overrides if argument not in known]
+    if foreign:
+        own = [argument for argument in known if argument not in ("self", "rngs")]
+        raise ValueError(
+            f"{name} has no {', '.join(foreign)}; leave that None (it has "
+            f"{', '.join(own)})"
+        )
+    return model(num_classes=num_classes, rngs=rngs, **arguments | overrides)

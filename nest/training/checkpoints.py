@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from nest.errors import UserError
+from nest.weights.arrays import join
 
 Metrics = dict[str, float]
 
@@ -163,16 +164,19 @@ class Checkpoints:
             ) from error
 
     def restore_parameters(self, which: str) -> tuple[int, dict]:
-        """Restore the parameters to evaluate: the average where there is one.
+        """Restore the variables to evaluate: their average where there is one.
 
         Args:
           which: "best", "latest" or a step.
 
         Returns:
-          The step and a nested dict of arrays, whatever model they are of.
+          The step and a nested dict of arrays, whatever model they are of: parameters,
+          and the statistics of batch normalization if there are any.
         """
         step, state, _ = self.restore(which)
-        return step, state["params"] if state["ema"] is None else state["ema"]
+        if state["ema"] is not None:
+            return step, state["ema"]
+        return step, join(state["params"], state.get("statistics"))
 
     def _find(self, which: str) -> tuple[ocp.CheckpointManager, int]:
         best, steps = self.best_step(), self.steps()

@@ -6,6 +6,7 @@ import ml_collections
 from jax.sharding import Mesh
 
 from nest.errors import UserError
+from nest.models.variants import BASELINES
 from nest.training.devices import check_batch_size
 
 AT_LEAST = {
@@ -107,7 +108,22 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
             f"device(s) an odd number of images, but config.augment.mix mixes pairs; "
             f"use a multiple of {2 * mesh.size}"
         )
+    if config.model.name in BASELINES:
+        _check_baseline(config)
     check_evaluation(config, mesh)
+
+
+def _check_baseline(config: ml_collections.ConfigDict) -> None:
+    if config.init_from:
+        raise UserError(
+            f"config.init_from = {config.init_from!r}: only a NesT starts from "
+            f"weights; {config.model.name} trains from scratch"
+        )
+    if config.layer_decay < 1:
+        raise UserError(
+            f"config.layer_decay = {config.layer_decay} knows the layers of a NesT "
+            f"only; leave it 1 for {config.model.name}"
+        )
 
 
 def check_evaluation(config: ml_collections.ConfigDict, mesh: Mesh) -> None:

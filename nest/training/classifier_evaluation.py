@@ -12,13 +12,14 @@ from jax.sharding import Mesh
 
 from nest.data.reader import Reader
 from nest.errors import UserError
+from nest.models.variants import BASELINES
 from nest.training import classifier_check, devices, workdir
 from nest.training import classifier_setup as setup
 from nest.training.checkpoints import Checkpoints, Metrics
 from nest.training.evaluation import evaluate, worst_classes
 from nest.training.localization import evaluate_localization
 from nest.weights import read_weights
-from nest.weights.arrays import compare, flatten, parameters, unflatten
+from nest.weights.arrays import compare, flatten, unflatten, variables
 
 
 def evaluate_checkpoint(
@@ -34,6 +35,11 @@ def evaluate_checkpoint(
     """
     mesh = devices.data_mesh()
     classifier_check.check_evaluation(config, mesh)
+    if config.localization.method and config.model.name in BASELINES:
+        raise UserError(
+            f"config.localization.method = {config.localization.method!r} needs the "
+            f"levels of a NesT, which {config.model.name} does not have"
+        )
     workdir.check_evaluation_config(path, config)
     reader = setup.open_split(config, config.data.eval_split)
     class_names = reader.source.class_names
@@ -47,7 +53,7 @@ def evaluate_checkpoint(
     checkpoints.close()
     model = nnx.eval_shape(lambda: setup.build_model(config, len(class_names)))
     try:
-        compare(flatten(params), parameters(model), allow=())
+        compare(flatten(params), variables(model), allow=())
     except ValueError as error:
         raise UserError(f"{path} does not fit the config: {error}") from error
     _evaluate_and_print(

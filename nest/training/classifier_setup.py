@@ -24,6 +24,7 @@ from nest.training.classifier_step import (
     TrainStep,
     init_state,
     make_train_step,
+    split_model,
 )
 from nest.training.devices import replicated
 from nest.training.evaluation import EvalStep, make_eval_step
@@ -168,8 +169,10 @@ def build_state(
     num_classes: int,
 ) -> tuple[nnx.GraphDef, State]:
     """Build the model and the state before the first step, on every device."""
-    graphdef, params = nnx.split(build_model(config, num_classes))
-    state = init_state(nnx.to_pure_dict(params), optimizer, ema=config.ema_decay > 0)
+    graphdef, params, statistics = split_model(build_model(config, num_classes))
+    state = init_state(
+        params, optimizer, ema=config.ema_decay > 0, statistics=statistics
+    )
     return graphdef, jax.device_put(state, replicated(mesh))
 
 

@@ -23,14 +23,18 @@ def warmup_cosine(peak: float, warmup_steps: int, num_steps: int) -> optax.Sched
     )
 
 
+NOT_DECAYED = ("position_embedding", "class_token", "position_bias")
+
+
 def decay_mask(params: dict) -> dict:
     """Mark with True what weight decay applies to: all but the position embeddings.
 
-    Biases and norms are decayed too, as in the released code.
+    Biases and norms are decayed too, as in the released code. Of the baselines, DeiT's
+    class token and Swin's biases of relative positions are left out besides.
     """
 
     def decayed(path: tuple[Any, ...], _: jax.Array) -> bool:
-        return path[-1] != jax.tree_util.DictKey("position_embedding")
+        return path[-1].key not in NOT_DECAYED
 
     return jax.tree_util.tree_map_with_path(decayed, params)
 

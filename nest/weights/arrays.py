@@ -69,6 +69,18 @@ def unflatten(arrays: Mapping[str, Any]) -> dict[Any, Any]:
     return params
 
 
+def join(params: dict[Any, Any], statistics: dict[Any, Any] | None) -> dict[Any, Any]:
+    """Join two nested dicts of one model: its parameters and its statistics, if any."""
+    if statistics is None:
+        return params
+    return unflatten(flatten(params) | flatten(statistics))
+
+
+def variables(model: nnx.Module) -> dict[str, Any]:
+    """Return the model's parameters and statistics, arrays or shapes, by name."""
+    return flatten(nnx.to_pure_dict(nnx.state(model)))
+
+
 def parameters(model: NesT) -> dict[str, Any]:
     """Return the model's parameters, arrays or shapes, by name."""
     return flatten(nnx.to_pure_dict(nnx.state(model, nnx.Param)))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nest.errors import UserError
+from nest.models.variants import BASELINES
 from nest.weights.arrays import Arrays, flatten
 from nest.weights.weights import fraction, numbers, parse_model, strings
 
@@ -44,7 +45,14 @@ def read_workdir(folder: Path, which: str) -> tuple[Arrays, dict[str, Any]]:
     """
     file = folder / "config.json"
     try:
-        told = _read_config(json.loads(file.read_text()))
+        config = json.loads(file.read_text())
+        name = config["model"]["name"]
+        if name in BASELINES:
+            raise UserError(
+                f"{folder} holds a {name}: only NesT can be explained, exported or "
+                f"used elsewhere; evaluate.py evaluates this one"
+            )
+        told = _read_config(config)
         told["class_names"] = _class_names(folder)
     except READ_ERRORS as error:
         reason = f"no field {error}" if isinstance(error, KeyError) else error
