@@ -1,13 +1,12 @@
 """A table as Markdown and as a picture."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
 from nest.tables import plot
 from nest.tables.collect import Result, mean_and_spread
-from nest.tables.costs import device_hours, model_costs, train_command
+from nest.tables.costs import device_hours, model_costs
 from nest.tables.rows import Published, Row, Table
 
 HEADER = (
@@ -23,11 +22,13 @@ def markdown(
     results: Mapping[str, Sequence[Result]],
     speeds: Mapping[str, Result],
     *,
+    commands: Mapping[str, str],
     scale: str = "",
 ) -> str:
     """Render a table.
 
     Args:
+      commands: by row, what a reader types to run it.
       rows: the table's, scaled where `scale` is given.
       results: by row, one per seed that was started.
       speeds: by row, a measurement of its training step.
@@ -49,7 +50,7 @@ def markdown(
             _wall_time(found),
             _cost(row, speeds.get(row.name), found),
             *_model(row),
-            _command(row),
+            f"`{commands[row.name]}`" if row.config else "none here",
         )
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
@@ -153,10 +154,3 @@ def _beside(published: Published, told: str, agrees: bool, form: str) -> str:
     if agrees:
         return f" ({told}, {published.source})"
     return f" (DIFFERS: {published.value:{form}}, {published.source})"
-
-
-def _command(row: Row) -> str:
-    if not row.config:
-        return "none here"
-    command = shlex.join(["python", *train_command(row.config, dict(row.overrides))])
-    return f"`{command}`"

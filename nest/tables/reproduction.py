@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -78,11 +79,29 @@ class Edition:
         self.folder.mkdir(parents=True, exist_ok=True)
         text = self.folder / f"{self.table.name}.md"
         text.write_text(
-            markdown(self.table, self.rows, results, speeds, scale=title) + "\n"
+            markdown(
+                self.table,
+                self.rows,
+                results,
+                speeds,
+                commands={row.name: self._command(row) for row in self.rows},
+                scale=title,
+            )
+            + "\n"
         )
         image = text.with_suffix(".png")
         picture(self.table, self.rows, results, scale=title).save(image)
         return text, image
+
+    def _command(self, row: Row) -> str:
+        """What a reader types: the training, or this program at a smaller scale."""
+        if self.scale is None:
+            command = train_command(row.config, dict(row.overrides))
+            return shlex.join(["python", *command])
+        return (
+            f"python scripts/reproduce.py {self.table.name} --scale={self.scale.name} "
+            f"--rows={row.name}"
+        )
 
     def _run(self, row: Row, seed: int) -> Run:
         overrides = dict(row.overrides) | {"seed": seed}

@@ -57,7 +57,7 @@ SCALES = {
         Scale(
             "digits",
             "SMALL SCALE: 1,437 scanned digits of 8x8 pixels, small models",
-            epochs=20.0,
+            epochs=12.0,
             warmup=0.1,
             classes=10,
             examples=1437,
