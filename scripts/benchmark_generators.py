@@ -3,11 +3,10 @@
 python scripts/benchmark_generators.py --batch_size=4
 
 TransGAN's attention over all 64x64 tokens is timed in every form that runs here:
-"whole" (two matrix products), "slices" of queries
-that fit a cache (nest/models/long_attention.py; nothing of the size of all weights is
-ever stored), and on GPUs in bfloat16 cuDNN's fused kernel. Generators take turns, and
-the best of several rounds counts. --training times whole GAN steps in their place (of
-both networks, without R1).
+"whole" (two matrix products), "slices" of queries (nest/models/long_attention.py: never
+all weights in memory at once), and on GPUs in bfloat16 cuDNN's fused kernel. Generators
+take turns, and the best of several rounds counts. --training times whole GAN steps in
+their place, of both networks and without R1.
 """
 
 import json

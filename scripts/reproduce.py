@@ -47,18 +47,13 @@ def main(name: str) -> None:
     )
     seeds = reproduction.read_seeds(SEEDS.value)
     rows = edition.choose(ROWS.value)
-    if MEASURE.value:
-        edition.measure(
-            rows,
-            steps=MEASURE.value,
-            batch_size=MEASURE_BATCH.value,
-        )
-    elif rows:
-        try:
+    try:
+        if MEASURE.value:
+            edition.measure(rows, steps=MEASURE.value, batch_size=MEASURE_BATCH.value)
+        elif rows:
             edition.run(rows, seeds=seeds, jobs=JOBS.value)
-        finally:
-            edition.write()
-    text, image = edition.write()
+    finally:
+        text, image = edition.write()
     print(f"\n{text.read_text()}\n{text}, {image}")
 
 

@@ -32,14 +32,14 @@ def main(*arguments: str) -> None:
     from nest.tables.collect import collect
     from nest.tables.runs import run_all
 
+    given = config_arguments()
     axes = sweeps.read_axes(arguments, CONFIG.value)
     if RANDOM.value > 0:
         trials = sweeps.draw(axes, RANDOM.value, seed=SEED.value)
     else:
         trials = sweeps.grid(axes)
     folder = Path(FOLDER.value or Path("runs/sweeps") / command.default_workdir().name)
-    shared = [x for x in sys.argv[1:] if x.startswith(("--config=", "--config."))]
-    runs = sweeps.trial_runs(trials, shared, folder)
+    runs = sweeps.trial_runs(trials, given, folder)
 
     def write() -> str:
         results = [collect(run, METRIC.value) for run in runs]
@@ -55,6 +55,17 @@ def main(*arguments: str) -> None:
     finally:
         text = write()
     print(f"\n{text}\n\n{folder / 'sweep.md'}, {folder / 'sweep.png'}")
+
+
+def config_arguments() -> list[str]:
+    """What the command line says of the config, for train.py."""
+    from nest.errors import UserError
+
+    given = [x for x in sys.argv[1:] if x.partition("=")[0].startswith("--config")]
+    for argument in given:
+        if "=" not in argument:
+            raise UserError(f"write {argument}=... in one piece")
+    return given
 
 
 if __name__ == "__main__":

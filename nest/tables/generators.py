@@ -37,6 +37,7 @@ def markdown(report: dict[str, Any]) -> str:
         name = row["name"]
         title = f"{name}, {row['form']} attention" if row["form"] else name
         size, speed = PUBLISHED.get(name, (None, None))
+        speed = speed if report["what"] == "generation" else None
         published = speed / PUBLISHED[REFERENCE][1] if speed else None
         cells = (
             title,

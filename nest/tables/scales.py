@@ -96,6 +96,7 @@ SCALES = {
                     "model.drop_path": 0.0,
                 },
                 "resnet": {
+                    "model.image_size": 32,  # the least; digits are enlarged
                     "model.layers": (1, 1, 1, 1),
                     "model.widths": (16, 32, 64, 128),
                 },
