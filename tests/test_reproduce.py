@@ -12,6 +12,8 @@ from conftest import ROOT
 
 TINY = ("model.layers=(1,1)", "model.widths=(8,8)", "model.heads=(2,2)")
 
+SHORT = ("num_epochs=3", "warmup_epochs=0.5", "log_every_steps=5")
+
 
 def start(script: str, *arguments: str, cwd: Path) -> subprocess.Popen:
     command = [sys.executable, str(ROOT / "scripts" / script), *arguments]
@@ -34,13 +36,14 @@ def test_a_stopped_row_goes_on_and_a_finished_one_stays(tmp_path: Path):
         "--scale=digits",
         "--rows=no_mixing",
         "--seeds=1",
-        *(f"--set={setting}" for setting in (*TINY, "log_every_steps=5")),
+        *(f"--set={setting}" for setting in (*TINY, *SHORT)),
     )
     folder = tmp_path / "runs" / "tables" / "digits"
     workdir = folder / "no_mixing" / "seed1"
     process = start("reproduce.py", *arguments, cwd=tmp_path)
     deadline = time.monotonic() + 120
-    while not (workdir / "metrics.jsonl").exists():
+    metrics = workdir / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text()):  # the first log line
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
@@ -55,7 +58,7 @@ def test_a_stopped_row_goes_on_and_a_finished_one_stays(tmp_path: Path):
     assert "no_mixing, seed 1 ended after" in told
     assert "resuming at step" in (workdir / "log.txt").read_text()
     line = next(x for x in told.splitlines() if x.startswith("| without MixUp"))
-    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    lines = map(json.loads, metrics.read_text().splitlines())
     top1 = [line["eval/top1"] for line in lines if "eval/top1" in line][-1]
     assert f"| {100 * top1:.2f} |" in line
 

@@ -70,6 +70,12 @@ def test_a_trial_has_a_folder_of_its_own():
     )
 
 
+def test_a_field_is_of_all_trials_or_of_each():
+    given = ["--config=configs/digits_nest.py", "--config.seed=3"]
+    with pytest.raises(UserError, match="the field seed is given twice"):
+        trial_runs([{"seed": "0"}], given, Path())
+
+
 def test_the_best_comes_first():
     trials = [{"seed": "0"}, {"seed": "1"}, {"seed": "2"}]
     results = [

@@ -104,9 +104,10 @@ class Edition:
         )
 
     def _run(self, row: Row, seed: int) -> Run:
+        # A field stands once: the command line appends to a tuple given twice.
         overrides = dict(row.overrides) | {"seed": seed}
+        overrides |= dict(setting.split("=", 1) for setting in self.settings)
         train = train_command(row.config, overrides)
-        train += tuple(f"--config.{setting}" for setting in self.settings)
         commands = [train]
         if row.method:
             method = f"--config.localization.method={row.method}"

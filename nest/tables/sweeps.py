@@ -89,7 +89,13 @@ def trial_runs(
 
     Args:
       config_arguments: --config=FILE and the --config.FIELD=VALUE of all trials.
+
+    Raises:
+      UserError: a field of both.
     """
+    fixed = {x.partition("=")[0].removeprefix("--config.") for x in config_arguments}
+    for field in fixed.intersection(trials[0]):
+        raise UserError(f"the field {field} is given twice, once for all trials")
     runs = []
     for trial in trials:
         name = ",".join(f"{field}={value}" for field, value in trial.items())
