@@ -6,7 +6,6 @@ Contenders take turns, and the best of several rounds counts, so that a noisy ma
 treats them alike. timm has the three 224-pixel models (requirements-benchmark.txt).
 """
 
-import dataclasses
 import os
 import platform
 import sys
@@ -22,6 +21,7 @@ from absl import flags
 
 from nest import command
 from nest.errors import UserError
+from nest.timing import Contender, compiled_bytes, take_turns, timed_compile
 
 MODEL = flags.DEFINE_string("model", "nest_tiny_s196_224", "A published variant.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 4, "Images per step.", lower_bound=1)
@@ -41,27 +41,6 @@ TIMM_NAMES = {
 PUBLISHED_STEP = dict(lr=1e-4, weight_decay=0.05)
 
 
-@dataclasses.dataclass
-class Contender:
-    """Something to time: `run` does one step and returns when it is queued."""
-
-    name: str
-    run: Callable[[], None]
-    finish: Callable[[], None]
-    compile_seconds: float
-    peak_bytes: int | None
-    best: float = float("inf")
-
-    def time_round(self, steps: int) -> None:
-        """Time `steps` steps and keep the best seconds per step."""
-        self.finish()
-        start = time.perf_counter()
-        for _ in range(steps):
-            self.run()
-        self.finish()
-        self.best = min(self.best, (time.perf_counter() - start) / steps)
-
-
 def main() -> None:
     """Measure everything and print one table."""
     import jax
@@ -71,11 +50,7 @@ def main() -> None:
     peak = matmul_peak()
     for task in nest:
         group = [nest[task], *others[task]]
-        for contender in group:
-            contender.run()  # warm-up
-        for _ in range(ROUNDS.value):
-            for contender in group:
-                contender.time_round(STEPS.value)
+        take_turns(group, rounds=ROUNDS.value, steps=STEPS.value)
 
     device = jax.devices()[0]
     print(
@@ -200,23 +175,6 @@ def nest_contenders() -> tuple[dict[str, Contender], float]:
             compiled_bytes(compiled_step),
         ),
     }, gflop_per_image
-
-
-def timed_compile(lowered: Any) -> tuple[Any, float]:
-    """Compile and return the seconds it took."""
-    start = time.perf_counter()
-    return lowered.compile(), time.perf_counter() - start
-
-
-def compiled_bytes(compiled: Any) -> int:
-    """What XLA allots to one call: arguments, results and temporaries."""
-    memory = compiled.memory_analysis()
-    return (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-        + memory.temp_size_in_bytes
-    )
 
 
 def timm_contenders() -> dict[str, list[Contender]]:

@@ -163,3 +163,28 @@ def test_an_export_runs_without_flax_and_this_project(weights: Path, tmp_path: P
     for count in (1, 3):
         logits = np.load(tmp_path / f"logits{count}.npy")
         np.testing.assert_allclose(logits, expected[:count], rtol=1e-5, atol=1e-5)
+
+
+def test_benchmark_generators_compares_with_transgan(tmp_path: Path):
+    completed = run(
+        "benchmark_generators.py",
+        "--names=nest_generator_16",
+        "--batch_size=1",
+        "--rounds=1",
+        "--json=figures.json",
+        cwd=tmp_path,
+    )
+    assert completed.returncode == 0, completed.stderr
+    (row,) = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    assert f"| {row['parameters'] / 1e6:.1f}M |" in completed.stdout
+    assert row["images_per_second"] > 0
+    # The parameters alone are in the memory of a call.
+    assert row["peak_bytes"] > 4 * row["parameters"]
+
+
+def test_benchmark_generators_names_what_there_is(tmp_path: Path):
+    completed = run("benchmark_generators.py", "--names=biggan", cwd=tmp_path)
+    assert completed.returncode == 1
+    assert completed.stderr.startswith(
+        "benchmark_generators.py: no generator 'biggan'; there are: nest_generator_16"
+    )

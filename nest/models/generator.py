@@ -14,10 +14,12 @@ from nest.models.layers import (
     LayerNorm,
     Linear,
     TransformerLayer,
+    attend,
     blockify,
     initializer,
     unblockify,
 )
+from nest.models.long_attention import LONG, LONG_ATTENTION
 from nest.models.upsampling import UPSAMPLINGS, Upsampling
 
 
@@ -29,6 +31,7 @@ class GeneratorLevel(nnx.Module):
       width, heads, layers: of this level's transformer layers.
       blocks, block_size: G blocks of block_size ** 2 tokens.
       upsampling: one of `nest.models.upsampling.UPSAMPLINGS`.
+      long_attention: see `Generator`.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class GeneratorLevel(nnx.Module):
         blocks: int,
         block_size: int,
         attention: str,
+        long_attention: str,
         upsampling: str,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
@@ -55,8 +59,16 @@ class GeneratorLevel(nnx.Module):
             self.upsampling = None
         shape = (1, blocks, block_size**2, width)
         self.position_embedding = nnx.Param(initializer(rngs.params(), shape))
+        long = block_size**2 >= LONG
         self.layers = nnx.List(
-            TransformerLayer(width, heads, attention, dtype=dtype, rngs=rngs)
+            TransformerLayer(
+                width,
+                heads,
+                attention,
+                attend=LONG_ATTENTION[long_attention] if long else attend,
+                dtype=dtype,
+                rngs=rngs,
+            )
             for _ in range(layers)
         )
 
@@ -84,6 +96,8 @@ class Generator(nnx.Module):
       nested: attention inside blocks of the size of the first level's plane. False
         lets all tokens of a level attend to each other, as in TransGAN
         (arXiv 2102.07074), which the paper compares with.
+      long_attention: how it is computed where a block has 1024 tokens or more, a key of
+        `nest.models.long_attention.LONG_ATTENTION`.
       channels: of the images.
       dtype: compute type; parameters are always float32.
 
@@ -104,11 +118,17 @@ class Generator(nnx.Module):
         upsampling: str = "pixel_shuffle",
         attention: str = "multi_head",
         nested: bool = True,
+        long_attention: str = "slices",
         channels: int = 3,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
         _check(layers, widths, heads, noise_size, upsampling, attention)
+        if long_attention not in LONG_ATTENTION:
+            raise ValueError(
+                f"no long_attention {long_attention!r}; there are: "
+                f"{', '.join(LONG_ATTENTION)}"
+            )
         start = start_size(image_size, patch_size, len(layers))
         self.image_size = image_size
         self.noise_size = noise_size
@@ -127,6 +147,7 @@ class Generator(nnx.Module):
                 blocks=4**i if nested else 1,
                 block_size=start if nested else start * 2**i,
                 attention=attention,
+                long_attention=long_attention,
                 upsampling=upsampling,
                 dtype=dtype,
                 rngs=rngs,

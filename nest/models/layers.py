@@ -4,6 +4,7 @@ Arrays are (B, G, N, C): batch, blocks, tokens per block, channels. Attention ne
 crosses a block, so all mixing between blocks is left to the aggregation.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -120,6 +121,9 @@ def attend(
     return attended.astype(value.dtype)
 
 
+Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+
 class Attention(nnx.Module):
     """Self-attention inside each block.
 
@@ -128,6 +132,7 @@ class Attention(nnx.Module):
       heads: query heads H, each of D = C / H channels.
       attention: "multi_head", or "multi_query" for one key and one value head
         shared by all query heads (the CIFAR variants).
+      attend: computes it; see `nest.models.long_attention` for others.
       dtype: compute type; parameters and the softmax stay float32.
     """
 
@@ -137,9 +142,11 @@ class Attention(nnx.Module):
         heads: int,
         attention: str,
         *,
+        attend: Attend = attend,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        self.attend = attend
         self.heads = heads
         self.key_heads = heads if attention == "multi_head" else 1
         self.head_dim = width // heads
@@ -153,7 +160,7 @@ class Attention(nnx.Module):
         query, key, value = self._project(x)
         # With one key head this folds all heads into rows: (B*G, 1, H*N, D).
         query = query.reshape(batch * blocks, self.key_heads, -1, self.head_dim)
-        x = attend(query, key, value)
+        x = self.attend(query, key, value)
         x = x.reshape(batch, blocks, self.heads, tokens, self.head_dim)
         x = x.transpose(0, 1, 3, 2, 4)
         return self.out(x.reshape(batch, blocks, tokens, width))
@@ -229,7 +236,7 @@ class TransformerLayer(nnx.Module):
     """Pre-norm attention and MLP, each on a residual branch with stochastic depth.
 
     Args:
-      width, heads, attention, dtype: see `Attention`.
+      width, heads, attention, attend, dtype: see `Attention`.
       drop_path: probability of dropping a branch during training.
       gelu: form of the MLP's, "tanh" or "exact".
     """
@@ -240,6 +247,7 @@ class TransformerLayer(nnx.Module):
         heads: int,
         attention: str,
         *,
+        attend: Attend = attend,
         drop_path: float = 0.0,
         gelu: str = "tanh",
         dtype: jnp.dtype = jnp.float32,
@@ -247,7 +255,9 @@ class TransformerLayer(nnx.Module):
     ):
         self.drop_path = drop_path
         self.attention_norm = LayerNorm(width, dtype=dtype, rngs=rngs)
-        self.attention = Attention(width, heads, attention, dtype=dtype, rngs=rngs)
+        self.attention = Attention(
+            width, heads, attention, attend=attend, dtype=dtype, rngs=rngs
+        )
         self.mlp_norm = LayerNorm(width, dtype=dtype, rngs=rngs)
         self.mlp = Mlp(width, gelu=gelu, dtype=dtype, rngs=rngs)
 

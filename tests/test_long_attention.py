@@ -1,0 +1,59 @@
+"""nest.models.long_attention: every form gives what two whole products give."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nest.models import long_attention
+from nest.models.generators import create_generator
+from nest.models.layers import attend
+from nest.models.long_attention import attend_fused, attend_in_slices
+
+
+@pytest.fixture
+def arrays() -> list[jax.Array]:
+    keys = jax.random.split(jax.random.key(0), 3)
+    return [jax.random.normal(key, (3, 2, 24, 4)) for key in keys]
+
+
+@pytest.fixture
+def short_slices(monkeypatch):
+    """Slices of 8 queries; 4 of the 6 heads at a time, so that 2 remain."""
+    monkeypatch.setattr(long_attention, "QUERIES", 8)
+    monkeypatch.setattr(long_attention, "BYTES", {"cpu": 4 * 4 * 8 * 24})
+
+
+# The rounding of sums of 24 products in another order.
+CLOSE = dict(rtol=1e-5, atol=1e-6)
+
+
+def test_slices_are_the_whole(arrays, short_slices):
+    np.testing.assert_allclose(attend_in_slices(*arrays), attend(*arrays), **CLOSE)
+
+
+def test_a_number_of_queries_that_slices_do_not_divide(arrays):
+    np.testing.assert_allclose(attend_in_slices(*arrays), attend(*arrays), **CLOSE)
+
+
+def test_the_gradient_through_slices(arrays, short_slices):
+    def gradients(function):
+        total = lambda arrays: jnp.sin(function(*arrays)).sum()  # noqa: E731
+        return jax.grad(total)(arrays)
+
+    for sliced, whole in zip(
+        gradients(attend_in_slices), gradients(attend), strict=True
+    ):
+        np.testing.assert_allclose(sliced, whole, **CLOSE)
+
+
+def test_padding_for_the_fused_kernel_changes_nothing(arrays):
+    fused = partial(attend_fused, implementation="xla")
+    np.testing.assert_allclose(fused(*arrays), attend(*arrays), **CLOSE)
+
+
+def test_a_generator_has_a_known_form_only():
+    with pytest.raises(ValueError, match="no long_attention 'parts'; there are: whole"):
+        create_generator("transgan_64", rngs=None, long_attention="parts")
