@@ -37,5 +37,4 @@ def get_config(generator: str = "nest") -> ConfigDict:
     config.batch_size = 64
     config.num_steps = 200_000
     config.generator_lr = 2e-4
-    config.discriminator_lr = 2e-3
     return config

@@ -2,7 +2,7 @@
 
 Not an experiment itself. The locked result refuses fields that are not listed here.
 The paper records neither loss nor optimizer; the defaults are those of the same group's
-HiT-GAN (arXiv 2106.07631).
+HiT-GAN (arXiv 2106.07631), but for the discriminator's learning rate.
 """
 
 from ml_collections import ConfigDict
@@ -56,7 +56,7 @@ def get_config() -> ConfigDict:
     config.accumulation_steps = 1  # parts of a batch worked off one after the other
     config.num_steps = 0
     config.generator_lr = 1e-4
-    config.discriminator_lr = 1e-4
+    config.discriminator_lr = 2e-3  # StyleGAN2's, for equalized learning rates
     config.betas = (0.0, 0.99)  # of Adam
     config.eps = 1e-8
     config.ema_decay = 0.999  # of the generator's average, [0, 1); 0 is off

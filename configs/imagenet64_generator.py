@@ -43,4 +43,5 @@ def get_config(generator: str = "nest") -> ConfigDict:
     config.data.flip = True
 
     config.num_steps = 500_000
+    config.evaluation.num_real = 50_000
     return config

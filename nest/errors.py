@@ -29,8 +29,8 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     if exhausted or isinstance(error, MemoryError):
         return (
             f"out of memory ({str(error).split(chr(10))[0] or 'on the host'}); lower "
-            f"batch_size, or in training raise config.accumulation_steps or set "
-            f"config.model.remat=True",
+            f"batch_size, or in training raise config.accumulation_steps or, for a "
+            f"classifier, set config.model.remat=True",
             1,
         )
     return None

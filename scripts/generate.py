@@ -52,15 +52,11 @@ def main() -> None:
     _check(out)
     generator = load_generator(Path(WORKDIR.value), CHECKPOINT.value)
     noise, columns = _noise(generator.noise_size)
-    images, seconds = [], 0.0
+    batch_size = min(BATCH_SIZE.value, len(noise))
+    next(generator.sample(noise[:batch_size], batch_size=batch_size))  # compiles
     begin = time.perf_counter()
-    for batch in generator.sample(noise, batch_size=BATCH_SIZE.value):
-        if images:  # the first one compiles
-            seconds += time.perf_counter() - begin
-        images.append(batch)
-        begin = time.perf_counter()
-    timed = sum(map(len, images[1:]))
-    images = np.concatenate(images)
+    images = np.concatenate(list(generator.sample(noise, batch_size=batch_size)))
+    speed = len(images) / (time.perf_counter() - begin)
     if out.suffix == ".png":
         picture = enlarge(grid(images, columns=columns), 512)
         Image.fromarray(picture).save(out)
@@ -70,8 +66,9 @@ def main() -> None:
         out.mkdir(parents=True, exist_ok=True)
         for name, image in zip(_names(len(images)), images, strict=True):
             Image.fromarray(image).save(out / f"{name}.png")
-    speed = f", {timed / seconds:.1f} images/s" if timed else ""
-    print(f"{len(images)} images of step {generator.step} in {out}{speed}")
+    print(
+        f"{len(images)} images of step {generator.step} in {out}, {speed:.1f} images/s"
+    )
 
 
 def _check(out: Path) -> None:
@@ -79,12 +76,17 @@ def _check(out: Path) -> None:
         raise UserError("give the run of a GAN: --workdir=runs/digits_generator")
     if SEEDS.value and INTERPOLATE.value:
         raise UserError("give either --seeds or --interpolate")
-    if out.suffix not in ("", ".png", ".npz"):
-        raise UserError(f"--out={out}: use FILE.png, FILE.npz or a folder")
-    if out.suffix and not out.parent.is_dir():
+    is_file = out.suffix in (".png", ".npz")
+    if is_file and not out.parent.is_dir():
         raise UserError(f"--out={out}: there is no folder {out.parent}; make it first")
-    if INTERPOLATE.value and out.suffix == "":
+    if is_file and out.is_dir():
+        raise UserError(f"--out={out} is a folder; give another name")
+    if not is_file and out.exists() and not out.is_dir():
+        raise UserError(f"--out={out} is a file; use FILE.png, FILE.npz or a folder")
+    if INTERPOLATE.value and not is_file:
         raise UserError("--interpolate makes a strip; give --out=FILE.png or FILE.npz")
+    if not is_file and SEEDS.value and len(set(SEEDS.value)) < len(SEEDS.value):
+        raise UserError("--seeds has one twice, but a folder gets a file for each seed")
 
 
 def _noise(size: int) -> tuple[np.ndarray, int | None]:

@@ -10,10 +10,10 @@ from scipy.signal import convolve2d
 
 from nest.models.discriminator import (
     Discriminator,
-    ScaledConv,
+    EqualizedConv,
     halve,
     leaky_relu,
-    minibatch_deviation,
+    minibatch_standard_deviation,
 )
 
 
@@ -31,7 +31,7 @@ def test_halving_is_a_binomial_blur():
 def test_deviation_of_groups_of_four():
     x = np.random.default_rng(0).normal(size=(8, 2, 2, 3)).astype(np.float32)
     x[4:] = x[4]  # the second group repeats itself
-    y = np.asarray(minibatch_deviation(jnp.asarray(x)))
+    y = np.asarray(minibatch_standard_deviation(jnp.asarray(x)))
     np.testing.assert_array_equal(y[..., :3], x)
     expected = x[:4].std(axis=0).mean()
     np.testing.assert_allclose(y[:4, ..., 3], expected, rtol=1e-5)
@@ -40,7 +40,7 @@ def test_deviation_of_groups_of_four():
 
 
 def test_scaled_convolution_keeps_the_second_moment():
-    conv = ScaledConv(64, 64, size=3, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    conv = EqualizedConv(64, 64, size=3, dtype=jnp.float32, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (4, 16, 16, 64))
     inner = conv(x)[:, 1:-1, 1:-1]  # the border has zeros beside it
     assert abs(jnp.square(inner).mean() - 1) < 0.1  # 64 kernels drawn once

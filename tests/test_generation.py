@@ -85,11 +85,13 @@ def test_generate_interpolates(run, tmp_path):
     [
         (["--workdir=nowhere"], "no run in nowhere"),
         ([], "give the run of a GAN"),
-        (["--workdir=nowhere", "--out=a.jpg"], "use FILE.png, FILE.npz or a folder"),
+        (["--workdir=nowhere", "--out=file"], "is a file; use FILE.png, FILE.npz or a"),
+        (["--workdir=nowhere", "--seeds=3,3", "--out=a"], "--seeds has one twice"),
         (["--workdir=nowhere", "--out=b/a.png"], "there is no folder b"),
     ],
 )
 def test_generate_names_what_is_wrong(arguments, message, tmp_path):
+    (tmp_path / "file").touch()
     done = generate(*arguments, cwd=tmp_path)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

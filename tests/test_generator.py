@@ -123,6 +123,8 @@ def test_the_convolutional_one_makes_images():
         (dict(name="nest_generator_64", layers=(1, 1)), "one entry per level"),
         (dict(name="nest_generator_64", heads=(3, 4, 4, 4)), "not divisible by its 3"),
         (dict(name="nest_generator_64", upsampling="magic"), "no upsampling 'magic'"),
+        (dict(name="nest_generator_64", patch_size=0), "patch_size must be positive"),
+        (dict(name="nest_generator_64", layers=(1, 1, 1, -1)), "not be negative"),
         (dict(name="sagan_64", image_size=100), "multiple of 16"),
         (dict(name="sagan_64", layers=(1, 1)), "has no layers"),
         (dict(name="nest_65"), "no generator 'nest_65'; there are: nest_generator_16"),

@@ -11,6 +11,7 @@ from nest.models import long_attention
 from nest.models.generators import create_generator
 from nest.models.layers import attend
 from nest.models.long_attention import attend_fused, attend_in_slices
+from nest.training.devices import batch_sharding, data_mesh
 
 
 @pytest.fixture
@@ -21,9 +22,9 @@ def arrays() -> list[jax.Array]:
 
 @pytest.fixture
 def short_slices(monkeypatch):
-    """Slices of 8 queries; 4 of the 6 heads at a time, so that 2 remain."""
-    monkeypatch.setattr(long_attention, "QUERIES", 8)
-    monkeypatch.setattr(long_attention, "BYTES", {"cpu": 4 * 4 * 8 * 24})
+    """Three slices of 3 queries of each of the 6 heads, or what comes next below 5."""
+    monkeypatch.setattr(long_attention, "LEAST", 1)
+    monkeypatch.setattr(long_attention, "BYTES", {"cpu": 4 * 6 * 5 * 24})
 
 
 # The rounding of sums of 24 products in another order.
@@ -36,6 +37,17 @@ def test_slices_are_the_whole(arrays, short_slices):
 
 def test_a_number_of_queries_that_slices_do_not_divide(arrays):
     np.testing.assert_allclose(attend_in_slices(*arrays), attend(*arrays), **CLOSE)
+
+
+def test_a_batch_cut_across_devices_stays_where_it_is(
+    arrays, short_slices, two_devices
+):
+    sharding = batch_sharding(data_mesh(two_devices))
+    arrays = [jax.device_put(jnp.concatenate([x, x]), sharding) for x in arrays]
+    compiled = jax.jit(attend_in_slices).lower(*arrays).compile()
+    assert compiled.output_shardings.is_equivalent_to(sharding, 4)
+    text = compiled.as_text()
+    assert "while" in text and "all-gather" not in text and "all-reduce" not in text
 
 
 def test_the_gradient_through_slices(arrays, short_slices):

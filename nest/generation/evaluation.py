@@ -15,7 +15,7 @@ from nest.generation.loading import TrainedGenerator, load_generator
 from nest.generation.quality import describe_quality, measure_quality
 from nest.generation.real import RealImages, default_cache, real_images
 from nest.generation.sampling import noise_of_seeds
-from nest.training import devices, gan_check, inputs, workdir
+from nest.training import gan_check, inputs, workdir
 
 FIRST_SEED = 2**31  # of the samples, far from those a user looks at
 
@@ -38,7 +38,7 @@ def evaluate_checkpoint(
             f"samples are measured by one process, not by {jax.process_count()}; start "
             f"evaluate.py once"
         )
-    gan_check.check_evaluation(config, devices.data_mesh())
+    gan_check.check_evaluation(config)
     if not options.classifier and not options.inception:
         raise UserError(
             "nothing to judge by: set --config.evaluation.classifier=RUN of a NesT "
@@ -83,11 +83,6 @@ def _real_images(
 ) -> RealImages:
     data = config.data
     source = inputs.open_split(config, split).source
-    if count > source.num_examples:
-        raise UserError(
-            f"config.evaluation.num_real = {count}, but the split {split!r} has "
-            f"{source.num_examples} images; 0 takes all"
-        )
     name = data.dataset or data.data_dir
     return real_images(
         source,

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from nest.errors import UserError
-from nest.generation.sampling import make_sampler, sample_batches
+from nest.generation.sampling import Sample, make_sampler, sample_batches
 from nest.training import gan_setup as setup
 from nest.training import workdir
 from nest.training.checkpoints import Checkpoints
@@ -37,9 +38,11 @@ class TrainedGenerator:
         self, noise: jax.Array | np.ndarray, *, batch_size: int
     ) -> Iterator[np.ndarray]:
         """Yield the images of the noise (N, noise_size), uint8 (b, S, S, 3)."""
-        return sample_batches(
-            make_sampler(self.graphdef), self.params, noise, batch_size=batch_size
-        )
+        return sample_batches(self._sampler, self.params, noise, batch_size=batch_size)
+
+    @cached_property
+    def _sampler(self) -> Sample:
+        return make_sampler(self.graphdef)
 
 
 def load_generator(path: Path, which: str) -> TrainedGenerator:

@@ -13,10 +13,11 @@ from flax import nnx
 GROUP = 4  # images whose deviation the discriminator sees together
 
 
-class ScaledConv(nnx.Module):
-    """A convolution whose kernel is N(0, 1) and scaled by its fan-in when it is used.
+class EqualizedConv(nnx.Module):
+    """A convolution with an equalized learning rate (arXiv 1710.10196).
 
-    Adam then moves every kernel at the same relative speed (arXiv 1710.10196).
+    Its kernel is N(0, 1), scaled by its fan-in when it is used: Adam then moves every
+    kernel at the same relative speed.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class ScaledConv(nnx.Module):
         return x if self.bias is None else x + self.bias[...].astype(self.dtype)
 
 
-class ScaledLinear(nnx.Module):
+class EqualizedLinear(nnx.Module):
     """The same for a linear map (B, C) to (B, C')."""
 
     def __init__(
@@ -93,7 +94,7 @@ def _halve_axis(x: jax.Array, axis: int) -> jax.Array:
     return (first + 3 * second + 3 * third + fourth) / 8
 
 
-def minibatch_deviation(x: jax.Array) -> jax.Array:
+def minibatch_standard_deviation(x: jax.Array) -> jax.Array:
     """Append a channel that tells how much neighbouring images differ.
 
     It is the standard deviation over `GROUP` neighbours in the batch, averaged over
@@ -113,13 +114,17 @@ def minibatch_deviation(x: jax.Array) -> jax.Array:
 
 
 class DiscriminatorBlock(nnx.Module):
-    """Two 3x3 convolutions beside a 1x1 one, with half the side after it."""
+    """Two 3x3 convolutions beside a 1x1 one, with half the side after it.
+
+    Differs from StyleGAN2: the second convolution comes behind the halving, on a
+    quarter of the pixels, where StyleGAN2 blurs and convolves with stride 2.
+    """
 
     def __init__(
         self, in_width: int, out_width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
     ):
-        def conv(*widths: int, size: int, use_bias: bool = True) -> ScaledConv:
-            return ScaledConv(
+        def conv(*widths: int, size: int, use_bias: bool = True) -> EqualizedConv:
+            return EqualizedConv(
                 *widths, size=size, use_bias=use_bias, dtype=dtype, rngs=rngs
             )
 
@@ -155,17 +160,17 @@ class Discriminator(nnx.Module):
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        halvings = len(widths) - 1
-        side = image_size >> halvings
         if not widths or min(widths) < 1:
             raise ValueError(f"widths {tuple(widths)} must be positive, at least one")
+        halvings = len(widths) - 1
+        side = image_size >> halvings
         if side << halvings != image_size or side < 2:
             raise ValueError(
                 f"image_size {image_size} cannot be halved {halvings} times down to 2 "
                 f"pixels or more; give the discriminator fewer widths"
             )
         self.dtype = dtype
-        self.from_pixels = ScaledConv(
+        self.from_pixels = EqualizedConv(
             channels, widths[0], size=1, dtype=dtype, rngs=rngs
         )
         self.blocks = nnx.List(
@@ -173,9 +178,9 @@ class Discriminator(nnx.Module):
             for i in range(halvings)
         )
         last = widths[-1]
-        self.conv = ScaledConv(last + 1, last, size=3, dtype=dtype, rngs=rngs)
-        self.hidden = ScaledLinear(side**2 * last, last, dtype=dtype, rngs=rngs)
-        self.head = ScaledLinear(last, 1, dtype=jnp.float32, rngs=rngs)
+        self.conv = EqualizedConv(last + 1, last, size=3, dtype=dtype, rngs=rngs)
+        self.hidden = EqualizedLinear(side**2 * last, last, dtype=dtype, rngs=rngs)
+        self.head = EqualizedLinear(last, 1, dtype=jnp.float32, rngs=rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Return float32 logits (B,), high for real.
@@ -186,6 +191,6 @@ class Discriminator(nnx.Module):
         x = leaky_relu(self.from_pixels(images.astype(self.dtype)))
         for block in self.blocks:
             x = block(x)
-        x = leaky_relu(self.conv(minibatch_deviation(x)))
+        x = leaky_relu(self.conv(minibatch_standard_deviation(x)))
         x = leaky_relu(self.hidden(x.reshape(len(x), -1)))
         return self.head(x.astype(jnp.float32))[:, 0]

@@ -2,7 +2,7 @@
 
 One block of tokens becomes four, and so on, until every token is a pixel or a patch.
 The paper gives the idea and the number of parameters; its widths and layers are not
-recorded. What was chosen here is marked in `nest.models.variants.GENERATORS`.
+recorded. What was chosen here is marked in `nest.models.generators.GENERATORS`.
 """
 
 import jax
@@ -123,7 +123,7 @@ class Generator(nnx.Module):
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        _check(layers, widths, heads, noise_size, upsampling, attention)
+        _check(layers, widths, heads, noise_size, patch_size, upsampling, attention)
         if long_attention not in LONG_ATTENTION:
             raise ValueError(
                 f"no long_attention {long_attention!r}; there are: "
@@ -198,6 +198,7 @@ def _check(
     widths: tuple[int, ...],
     heads: tuple[int, ...],
     noise_size: int,
+    patch_size: int,
     upsampling: str,
     attention: str,
 ) -> None:
@@ -206,8 +207,10 @@ def _check(
             f"layers {layers}, widths {widths} and heads {heads} need one entry per "
             f"level each"
         )
-    if min(*widths, *heads, noise_size) < 1 or min(layers) < 0:
-        raise ValueError("widths, heads and noise_size must be positive")
+    if min(*widths, *heads, noise_size, patch_size) < 1:
+        raise ValueError("widths, heads, noise_size and patch_size must be positive")
+    if min(layers) < 0:
+        raise ValueError(f"layers {layers} must not be negative")
     for width, count in zip(widths, heads, strict=True):
         if width % count:
             raise ValueError(f"width {width} is not divisible by its {count} heads")

@@ -79,7 +79,15 @@ def create_generator(
         raise ValueError(f"no generator {name!r}; there are: {', '.join(GENERATORS)}")
     if not name.startswith("sagan"):
         return Generator(rngs=rngs, **GENERATORS[name] | overrides)
-    transformers = ("layers", "heads", "patch_size", "upsampling", "attention")
+    transformers = (
+        "layers",
+        "heads",
+        "patch_size",
+        "upsampling",
+        "attention",
+        "nested",
+        "long_attention",
+    )
     foreign = [field for field in transformers if field in overrides]
     if foreign:
         raise ValueError(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from nest.models.layers import attend
 
-QUERIES = 128  # of a slice
+LEAST = 16  # queries of a slice
 # Of the weights worked on at a time: what lies in a cache, or what fills a GPU.
 BYTES = {"cpu": 2**22}
 BYTES_ELSEWHERE = 2**30
@@ -20,8 +20,8 @@ BYTES_ELSEWHERE = 2**30
 def attend_in_slices(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     """Do what `attend` does, a slice of the queries after the other.
 
-    Six times as fast as `attend` for 4096 tokens and heads of 4 channels on CPU. The
-    backward pass computes the weights again instead of storing them.
+    The backward pass computes the weights again instead of storing them. The leading
+    axes stay whole, so that a batch cut across devices stays where it is.
 
     Args:
       query: (..., M, D).
@@ -31,18 +31,14 @@ def attend_in_slices(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.
       (..., M, D) in the type of `value`.
     """
     *lead, rows, width = query.shape
-    count = math.prod(lead)
-    size = QUERIES if rows % QUERIES == 0 else rows
     limit = BYTES.get(jax.default_backend(), BYTES_ELSEWHERE)
-    together = min(count, max(1, limit // (4 * size * key.shape[-2])))
-
-    def one(arrays: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        query, key, value = arrays
-        slices = query.reshape(-1, size, width)
-        return jax.lax.map(jax.checkpoint(lambda x: attend(x, key, value)), slices)
-
-    heads = tuple(x.reshape(count, *x.shape[-2:]) for x in (query, key, value))
-    return jax.lax.map(one, heads, batch_size=together).reshape(query.shape)
+    most = max(LEAST, limit // (4 * math.prod(lead) * key.shape[-2]))
+    size = rows
+    while size > most and size % 2 == 0:
+        size //= 2
+    slices = jnp.moveaxis(query.reshape(*lead, -1, size, width), -3, 0)
+    attended = jax.lax.map(jax.checkpoint(lambda x: attend(x, key, value)), slices)
+    return jnp.moveaxis(attended, 0, -3).reshape(query.shape)
 
 
 def attend_fused(

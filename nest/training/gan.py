@@ -30,6 +30,7 @@ from nest.training.metrics import MetricsLog, device_memory
 from nest.training.profiler import Profiler
 from nest.training.progress import Progress
 
+VARIED = 0.2  # diversity from which on images differ as something learned
 COLLAPSED = 0.1  # diversity below which images are all but the same
 
 
@@ -106,7 +107,7 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
             ahead=ahead,
         )
         window: list[GanMetrics] = []
-        warned = False
+        collapse = CollapseWatch()
         stack.enter_context(hosts.ending_together())
 
         for step, batch in enumerate(progress.timed(batches), start=first + 1):
@@ -129,8 +130,7 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
                 progress.warn_of_waiting(
                     figures["input_wait_share"], inputs.mend_waiting(config)
                 )
-                if figures["diversity"] < COLLAPSED and not warned:
-                    warned = True
+                if collapse.happened(figures["diversity"]):
                     _warn_of_collapse(step, figures["diversity"])
                 progress.show(
                     step, figures["generator_loss"], figures["images_per_second"]
@@ -162,6 +162,25 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
     _say_where(path)
 
 
+class CollapseWatch:
+    """Notices when images that differed become all but the same.
+
+    Those of an untrained generator do not differ yet, which is no collapse.
+    """
+
+    def __init__(self) -> None:
+        self._varied = False
+
+    def happened(self, diversity: float) -> bool:
+        """Take the next window's diversity; True once for every collapse."""
+        if diversity >= VARIED:
+            self._varied = True
+        if self._varied and diversity < COLLAPSED:
+            self._varied = False
+            return True
+        return False
+
+
 def _means(window: list[GanMetrics]) -> Metrics:
     return reduce(GanMetrics.merge, jax.device_get(window)).means()
 
@@ -173,20 +192,23 @@ def _check_finite(
     fetched = jax.device_get(window)
     for at, metrics in enumerate(fetched, start=step - len(window) + 1):
         figures = {
-            "the generator's loss": metrics.generator_loss.total,
-            "the discriminator's loss": metrics.discriminator_loss.total,
+            "generator's loss": metrics.generator_loss.total,
+            "its gradient's norm": metrics.generator_grad_norm.total,
+            "discriminator's loss": metrics.discriminator_loss.total,
+            "its gradient's norm with R1": metrics.discriminator_grad_norm.total,
             "R1": metrics.r1.total,
             "then the parameters' norm": metrics.param_norm.total,
         }
         if not all(map(np.isfinite, figures.values())):
             checkpoints.wait()
             steps = checkpoints.steps()
-            good = (
-                checkpoints.workdir / "checkpoints" / str(steps[-1]) if steps else None
-            )
+            good = "there is no checkpoint yet"
+            if steps:
+                folder = checkpoints.workdir / "checkpoints" / str(steps[-1])
+                good = f"the last good checkpoint is {folder}"
             told = ", ".join(f"{name} {value}" for name, value in figures.items())
             raise UserError(
-                f"step {at}: {told}; the last good checkpoint is {good}; lower "
+                f"step {at}: {told}; {good}; lower "
                 f"config.discriminator_lr and config.generator_lr or raise "
                 f"config.r1_gamma, in a new --workdir"
             )

@@ -58,11 +58,11 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
     check_batch_size("batch_size", config.batch_size, mesh, config.accumulation_steps)
 
 
-def check_evaluation(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
+def check_evaluation(config: ml_collections.ConfigDict) -> None:
     """Raise UserError for a field that evaluation cannot work with."""
-    if config.evaluation.num_samples < 2:
-        raise UserError(
-            f"config.evaluation.num_samples = {config.evaluation.num_samples}; a "
-            f"distance between distributions needs at least 2"
-        )
-    check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
+    for field, least in (("num_samples", 2), ("num_real", 0), ("batch_size", 1)):
+        value = config.evaluation[field]
+        if value < least:
+            raise UserError(
+                f"config.evaluation.{field} = {value}; it must be at least {least}"
+            )

@@ -36,6 +36,7 @@ FREE_FIELDS = (
     "localization.threshold",
     "localization.thresholds",
     "log_every_steps",
+    "num_samples",
     "profile_steps",
     "sample_every_steps",
 )
