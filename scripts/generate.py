@@ -9,9 +9,9 @@ Image i belongs to the seed --seed + i (or to the i-th of --seeds) and to nothin
 """
 
 import itertools
+import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -49,83 +49,82 @@ def main() -> None:
     from nest.generation.sampling import enlarge, grid
 
     out = Path(OUT.value)
-    _check(out)
+    is_file = _check(out)
+    seeds = _seeds()
+    if not is_file:
+        out.mkdir(parents=True, exist_ok=True)
     generator = load_generator(Path(WORKDIR.value), CHECKPOINT.value)
-    noise, columns = _noise(generator.noise_size)
+    noise, columns = _noise(seeds, generator.noise_size)
     batch_size = min(BATCH_SIZE.value, len(noise))
     next(generator.sample(noise[:batch_size], batch_size=batch_size))  # compiles
     begin = time.perf_counter()
     images = np.concatenate(list(generator.sample(noise, batch_size=batch_size)))
     speed = len(images) / (time.perf_counter() - begin)
-    if out.suffix == ".png":
+    if out.suffix.lower() == ".png":
         picture = enlarge(grid(images, columns=columns), 512)
         Image.fromarray(picture).save(out)
-    elif out.suffix == ".npz":
+    elif out.suffix.lower() == ".npz":
         np.savez(out, images=images)
     else:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, image in zip(_names(len(images)), images, strict=True):
-            Image.fromarray(image).save(out / f"{name}.png")
+        for seed, image in zip(seeds, images, strict=True):
+            Image.fromarray(image).save(out / f"seed{seed:06}.png")
     print(
         f"{len(images)} images of step {generator.step} in {out}, {speed:.1f} images/s"
     )
 
 
-def _check(out: Path) -> None:
+def _check(out: Path) -> bool:
+    """Tell whether `out` is a file, not a folder; raise UserError for bad flags."""
     if not WORKDIR.value:
         raise UserError("give the run of a GAN: --workdir=runs/digits_generator")
     if SEEDS.value and INTERPOLATE.value:
         raise UserError("give either --seeds or --interpolate")
-    is_file = out.suffix in (".png", ".npz")
+    is_file = out.suffix.lower() in (".png", ".npz")
     if is_file and not out.parent.is_dir():
         raise UserError(f"--out={out}: there is no folder {out.parent}; make it first")
     if is_file and out.is_dir():
         raise UserError(f"--out={out} is a folder; give another name")
     if not is_file and out.exists() and not out.is_dir():
         raise UserError(f"--out={out} is a file; use FILE.png, FILE.npz or a folder")
+    if is_file and not os.access(out if out.exists() else out.parent or ".", os.W_OK):
+        raise UserError(f"--out={out} cannot be written; give another place")
     if INTERPOLATE.value and not is_file:
         raise UserError("--interpolate makes a strip; give --out=FILE.png or FILE.npz")
     if not is_file and SEEDS.value and len(set(SEEDS.value)) < len(SEEDS.value):
         raise UserError("--seeds has one twice, but a folder gets a file for each seed")
-
-
-def _noise(size: int) -> tuple[np.ndarray, int | None]:
-    """The noise of every image, and the columns of the grid where they are given."""
-    from nest.generation.sampling import interpolate, noise_of_seeds
-
-    if not INTERPOLATE.value:
-        return noise_of_seeds(_seeds(), size, truncation=TRUNCATION.value), None
-    ends = noise_of_seeds(
-        _integers("interpolate", INTERPOLATE.value), size, truncation=TRUNCATION.value
-    )
-    if len(ends) < 2:
-        raise UserError("--interpolate needs two seeds or more, for example 3,14,15")
-    rows = [
-        interpolate(first, second, STEPS.value)
-        for first, second in itertools.pairwise(ends)
-    ]
-    return np.concatenate(rows), STEPS.value
+    return is_file
 
 
 def _seeds() -> list[int]:
+    """The seeds of the images or, in a strip, of its corners."""
     if SEEDS.value:
         return _integers("seeds", SEEDS.value)
+    if INTERPOLATE.value:
+        seeds = _integers("interpolate", INTERPOLATE.value)
+        if len(seeds) < 2:
+            raise UserError("--interpolate needs two seeds or more, such as 3,14,15")
+        return seeds
     last = SEED.value + NUM.value
     if last > 2**32:
         raise UserError(f"--seed + --num = {last}; seeds are below 2**32")
     return list(range(SEED.value, last))
 
 
+def _noise(seeds: list[int], size: int) -> tuple[np.ndarray, int | None]:
+    """The noise of every image, and the columns of the grid where they are given."""
+    from nest.generation.sampling import interpolate, noise_of_seeds
+
+    noise = noise_of_seeds(seeds, size, truncation=TRUNCATION.value)
+    if not INTERPOLATE.value:
+        return noise, None
+    rows = [interpolate(*ends, STEPS.value) for ends in itertools.pairwise(noise)]
+    return np.concatenate(rows), STEPS.value
+
+
 def _integers(flag: str, values: list[str]) -> list[int]:
     if not all(value.strip().isdigit() and int(value) < 2**32 for value in values):
         raise UserError(f"--{flag}={','.join(values)}: give seeds from 0 to 2**32 - 1")
     return [int(value) for value in values]
-
-
-def _names(count: int) -> Iterator[str]:
-    """Names of the files: the images' seeds."""
-    seeds = _seeds()
-    return (f"seed{seed:06}" for seed in seeds[:count])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Evaluating a GAN's run: its samples beside held-out real images and another run."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from nest.generation.real import RealImages, default_cache, real_images
 from nest.generation.sampling import noise_of_seeds
 from nest.training import gan_check, inputs, workdir
 
+EXAMPLES = {"classifier": "digits_nest.py", "baseline": "digits_generator.py:conv"}
 FIRST_SEED = 2**31  # of the samples, far from those a user looks at
 
 
@@ -45,15 +47,17 @@ def evaluate_checkpoint(
             "classifier, or --config.evaluation.inception=True for FID"
         )
     workdir.check_evaluation_config(path, config)
-    generators = {"samples": load_generator(path, which)}
-    if options.baseline:
-        generators["baseline"] = load_generator(Path(options.baseline), "latest")
-        _check_sizes(**generators)
     judge = fidelity = None
-    if options.classifier:
-        judge = load_judge(options.classifier, batch_size=options.batch_size)
     if options.inception:
         fidelity = load_fidelity(options.inception_weights or None)
+    if options.classifier:
+        with _of_field("classifier"):
+            judge = load_judge(options.classifier, batch_size=options.batch_size)
+    generators = {"samples": load_generator(path, which)}
+    if options.baseline:
+        with _of_field("baseline"):
+            generators["baseline"] = load_generator(Path(options.baseline), "latest")
+        _check_sizes(**generators)
     real = _real_images(config, config.data.train_split, options.num_real)
     sets = {name: _samples(config, generator) for name, generator in generators.items()}
     sets["held_out"] = _real_images(config, config.data.eval_split, 0).batches()
@@ -67,6 +71,18 @@ def evaluate_checkpoint(
     print("\n".join(describe_quality(found)))
     about = {"workdir": str(path), "baseline": options.baseline or None}
     print(json.dumps(about | steps | found))
+
+
+@contextlib.contextmanager
+def _of_field(name: str) -> Iterator[None]:
+    """Name the field whose value is wrong, and how to make what it asks for."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(
+            f"config.evaluation.{name}: {error} (on the digits: python train.py "
+            f"--config=configs/{EXAMPLES[name]})"
+        ) from error
 
 
 def _samples(

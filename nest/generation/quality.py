@@ -179,9 +179,12 @@ def _ask(
     }
     equal = min(truth.count, KEPT, *(each.count for each in found.values()))
     if equal <= NEIGHBOURS:
+        counts = {name: each.count for name, each in found.items()}
         raise UserError(
-            f"{equal} images have no {NEIGHBOURS} neighbours each; give more, "
-            f"thousands for figures that mean something"
+            f"too few images ({truth.count} real, "
+            f"{', '.join(f'{name} {count}' for name, count in counts.items())}): each "
+            f"needs {NEIGHBOURS} neighbours, and a figure that means something "
+            f"thousands; take more samples or a larger evaluation split"
         )
     results = {
         "judge": judge.source,

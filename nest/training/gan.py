@@ -10,7 +10,6 @@ import clu.parameter_overview
 import jax
 import ml_collections
 import numpy as np
-from flax import nnx
 from PIL import Image
 
 from nest.data.reader import Reader
@@ -52,7 +51,7 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
             "the list of classes": list(reader.source.class_names),
         }
     )
-    generator, discriminator, state = setup.build_state(config, mesh)
+    noise_size = setup.check_networks(config)
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(workdir.claim(path, config))
@@ -61,6 +60,7 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
             "train_examples": reader.source.num_examples,
         }
         workdir.check_data(path, data)
+        generator, discriminator, state = setup.build_state(config, mesh)
         checkpoints = Checkpoints(path, keep=config.keep_checkpoints)
         stack.callback(checkpoints.close)
         first = 0
@@ -83,9 +83,6 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
         )
         stack.callback(profiler.stop)
         stack.callback(inputs.report_skipped, reader)
-        noise_size = nnx.eval_shape(
-            lambda: setup.build_generator(config, nnx.Rngs(0))
-        ).noise_size
         sample = make_sampler(generator)
         fixed_noise = np.asarray(noise_of_seeds(range(config.num_samples), noise_size))
         batches = inputs.build_train_batches(

@@ -51,6 +51,10 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
             f"config.augmentations has {', '.join(map(repr, sorted(unknown)))}; there "
             f"are: {', '.join(POLICIES)}"
         )
+    if not 0 <= config.data.holdout <= 0.9:
+        raise UserError(
+            f"config.data.holdout = {config.data.holdout}; it must be in [0, 0.9]"
+        )
     if not 0 < config.data.eval_crop <= 1:
         raise UserError(
             f"config.data.eval_crop = {config.data.eval_crop}; it must be in (0, 1]"
@@ -60,7 +64,7 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
 
 def check_evaluation(config: ml_collections.ConfigDict) -> None:
     """Raise UserError for a field that evaluation cannot work with."""
-    for field, least in (("num_samples", 2), ("num_real", 0), ("batch_size", 1)):
+    for field, least in (("num_samples", 4), ("num_real", 0), ("batch_size", 1)):
         value = config.evaluation[field]
         if value < least:
             raise UserError(

@@ -57,6 +57,16 @@ def build_discriminator(
         raise UserError(f"config.model.discriminator: {error}") from error
 
 
+def check_networks(config: ml_collections.ConfigDict) -> int:
+    """Build both networks without their arrays; return the length of the noise.
+
+    Raises:
+      UserError: the fields of `config.model` do not fit together.
+    """
+    nnx.eval_shape(lambda: build_discriminator(config, nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: build_generator(config, nnx.Rngs(0))).noise_size
+
+
 def build_optimizers(
     config: ml_collections.ConfigDict,
 ) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
