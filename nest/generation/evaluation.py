@@ -47,6 +47,9 @@ def evaluate_checkpoint(
             "classifier, or --config.evaluation.inception=True for FID"
         )
     workdir.check_evaluation_config(path, config)
+    if options.baseline:
+        with _of_field("baseline"):
+            workdir.read_config(Path(options.baseline), task="gan")
     judge = fidelity = None
     if options.inception:
         fidelity = load_fidelity(options.inception_weights or None)
@@ -55,8 +58,7 @@ def evaluate_checkpoint(
             judge = load_judge(options.classifier, batch_size=options.batch_size)
     generators = {"samples": load_generator(path, which)}
     if options.baseline:
-        with _of_field("baseline"):
-            generators["baseline"] = load_generator(Path(options.baseline), "latest")
+        generators["baseline"] = load_generator(Path(options.baseline), "latest")
         _check_sizes(**generators)
     real = _real_images(config, config.data.train_split, options.num_real)
     sets = {name: _samples(config, generator) for name, generator in generators.items()}

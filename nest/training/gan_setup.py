@@ -63,8 +63,9 @@ def check_networks(config: ml_collections.ConfigDict) -> int:
     Raises:
       UserError: the fields of `config.model` do not fit together.
     """
+    generator = nnx.eval_shape(lambda: build_generator(config, nnx.Rngs(0)))
     nnx.eval_shape(lambda: build_discriminator(config, nnx.Rngs(0)))
-    return nnx.eval_shape(lambda: build_generator(config, nnx.Rngs(0))).noise_size
+    return generator.noise_size
 
 
 def build_optimizers(
