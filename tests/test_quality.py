@@ -152,9 +152,7 @@ def test_images_that_cannot_be_measured(judge, train, tmp_path: Path):
         measure([np.zeros((3, 9, 9, 3), np.uint8)])
     with pytest.raises(ValueError, match="samples: images are float32"):
         measure([np.zeros((3, 8, 8, 3), np.float32)])
-    with pytest.raises(
-        UserError, match=r"too few images \(300 real, samples 2\).*take more"
-    ):
+    with pytest.raises(UserError, match=r"\(300 real, samples 2\).*take more"):
         measure([np.zeros((2, 8, 8, 3), np.uint8)])
 
 
