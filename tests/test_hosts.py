@@ -117,12 +117,14 @@ def test_facts_that_differ_are_named(monkeypatch):
         names = ("here, pid 1", "there, pid 2")
 
         def gather(self, facts: dict) -> list[dict]:
-            return [facts, facts | {"config.seed": 1}]
+            # The first by name is told: the same one on every process.
+            return [facts, dict.fromkeys(facts, 1)]
 
     monkeypatch.setattr(hosts, "_roll", Two())
     hosts.agree({"config.seed": 1})
+    many = {f"config.{letter}": 0 for letter in "zyxwvu"} | {"config.seed": 0}
     with pytest.raises(UserError) as error:
-        hosts.agree({"config.seed": 0, "config.task": "classifier"})
+        hosts.agree(many)
     assert str(error.value) == (
         "config.seed is 1 on process 1 (there, pid 2), but 0 on process 0 (here, pid "
         "1); start the same on all hosts"
