@@ -35,7 +35,8 @@ def main() -> None:
         raise UserError("give either --weights or --workdir")
     if WEIGHTS.value and config.task != "classifier":
         raise UserError("--weights is for classifiers; give a generator's --workdir")
-    with hosts.joined(workdir.common_fields(config), **HOSTS()):
+    facts = {"--checkpoint": CHECKPOINT.value, "--weights": WEIGHTS.value}
+    with hosts.joined(facts | workdir.common_fields(config), **HOSTS()):
         if WEIGHTS.value:
             evaluation.evaluate_weights(config, WEIGHTS.value)
         else:

@@ -20,7 +20,9 @@ scripts/launch_tpu_pod.sh --name=NAME --zone=ZONE --type=TYPE [OPTIONS] -- TRAIN
   --dry-run          print every command, run none
 
 The workdir has to be one folder for all workers. The working tree's last commit is what
-is installed. The pod is deleted at the end, also of a failed run; Ctrl-C leaves it as it is.
+is installed. The pod is deleted at the end, also of a failed run. It is left as it is by
+Ctrl-C, when it could not be created, and when it was there before and nothing could be
+started on it: another run may be using it.
 END
 }
 
@@ -31,7 +33,7 @@ fail() {
 
 name='' zone='' type='' project='' runtime=tpu-ubuntu2204-base nfs='' program=train.py
 steps=create,install,run,follow,delete
-spot=() queued=false dry=false
+spot=() queued=false dry=false created=false keep=false
 
 while (($#)); do
   case $1 in
@@ -89,6 +91,7 @@ create() {
   if $queued; then
     call "${tpu[@]}" queued-resources create "$name" --node-id="$name" "${where[@]}" \
       --accelerator-type="$type" --runtime-version="$runtime" "${spot[@]}" || return
+    created=true
     local state=''
     until [[ $state == ACTIVE ]]; do
       state=$(call "${tpu[@]}" queued-resources describe "$name" "${where[@]}" \
@@ -107,25 +110,37 @@ create() {
     done
   else
     call "${tpu[@]}" tpu-vm create "$name" "${where[@]}" --accelerator-type="$type" \
-      --version="$runtime" "${spot[@]}"
+      --version="$runtime" "${spot[@]}" || return
+    created=true
   fi
 }
 
+# Ends a worker's command while a program uses the TPU; without fuser it cannot know.
+# shellcheck disable=SC2016
+unless_in_use='sudo sh -c "command -v fuser" >/dev/null || sudo apt-get -qq install -y psmisc || exit
+if sudo fuser -s /tmp/libtpu_lockfile 2>/dev/null; then
+  echo "$(hostname): a program is using the TPU; end it with --steps=stop" >&2; exit 3
+fi'
+
 install() {
-  local root archive
+  local root archive mount
   root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-  archive=$(mktemp -d)/nest.tar.gz
+  scratch=$(mktemp -d)
+  archive=$scratch/nest.tar.gz
   [[ -z $(git -C "$root" status --porcelain --untracked-files=no) ]] ||
     echo "launch_tpu_pod.sh: what is not committed is not installed" >&2
   call git -C "$root" archive --prefix=nest/ --output="$archive" HEAD || return
   call "${tpu[@]}" tpu-vm scp "$archive" "$name":nest.tar.gz "${where[@]}" --worker=all ||
     return
-  on all "set -e; rm -rf nest; tar -xzf nest.tar.gz
+  on all "$unless_in_use
+set -e; rm -rf nest; tar -xzf nest.tar.gz
 command -v python3.11 >/dev/null || { sudo apt-get -qq update; sudo apt-get -qq install -y software-properties-common; sudo add-apt-repository -y ppa:deadsnakes/ppa; sudo apt-get -qq install -y python3.11 python3.11-venv; }
 [ -d nest-venv ] || python3.11 -m venv nest-venv
 nest-venv/bin/pip install -q -r nest/requirements.txt 'jax[tpu]'" || return
-  [[ -z $nfs ]] || on all "set -e; command -v mount.nfs >/dev/null || sudo apt-get -qq install -y nfs-common
-sudo mkdir -p /mnt/nest; mountpoint -q /mnt/nest || sudo mount -t nfs $nfs /mnt/nest"
+  [[ $nfs ]] || return 0
+  printf -v mount %q "$nfs"
+  on all "set -e; command -v mount.nfs >/dev/null || sudo apt-get -qq install -y nfs-common
+sudo mkdir -p /mnt/nest; mountpoint -q /mnt/nest || sudo mount -t nfs $mount /mnt/nest"
 }
 
 run() {
@@ -133,9 +148,7 @@ run() {
   printf -v flags ' %q' "$@"
   # A lock file that nobody holds is left over from a killed program: libtpu would say
   # that the TPU is in use. The trap lets the shell outlive a signal to write the status.
-  on all "if sudo fuser -s /tmp/libtpu_lockfile 2>/dev/null; then
-  echo \"\$(hostname): a program is using the TPU; end it with --steps=stop\" >&2; exit 3
-fi
+  on all "$unless_in_use
 sudo rm -f /tmp/libtpu_lockfile; rm -f nest.status; cd nest
 nohup setsid sh -c 'trap : TERM INT; \"\$@\"; echo \$? >\$HOME/nest.status' sh \$HOME/nest-venv/bin/python -u $program$flags >\$HOME/nest.log 2>&1 </dev/null &
 echo \$! >\$HOME/nest.pid"
@@ -160,7 +173,11 @@ delete() {
   fi
 }
 
-left="$name is left as it is: --steps=follow,delete goes on, --steps=delete ends its costs"
+again=''
+! $queued || again='--queued '
+left="$name is left as it is: ${again}--steps=follow,delete goes on, ${again}--steps=delete ends its costs"
+scratch=''
+trap '[[ -z $scratch ]] || rm -rf "$scratch"' EXIT
 trap 'echo "launch_tpu_pod.sh: $left" >&2; exit 130' INT
 
 status=0
@@ -175,6 +192,18 @@ for step in create install run follow stop; do
     follow) follow || status=$? ;;
     stop) stop || status=$? ;;
   esac
+  case $step in
+    create | install | run)
+      # What this call did not make, or what is in use, may be somebody's run.
+      if ((status == 3)) || { ((status)) && ! $created; }; then
+        keep=true
+      fi
+      ;;
+  esac
 done
-! has delete || delete
+if has delete && $keep; then
+  echo "launch_tpu_pod.sh: not deleted, another run may use it; if there is one, $left" >&2
+elif has delete; then
+  delete || status=$((status ? status : $?))
+fi
 exit "$status"

@@ -3,7 +3,9 @@
 import gc
 import resource
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,10 @@ import numpy as np
 import pytest
 
 from nest.errors import UserError
+from nest.training import checkpoints as module
+from nest.training import hosts
 from nest.training.checkpoints import Checkpoints
+from nest.training.checksum import agree_on_parameters
 from nest.training.classifier_step import State
 
 
@@ -133,6 +138,86 @@ def test_a_missing_run_is_an_error(tmp_path: Path):
         Checkpoints(tmp_path, read_only=True).restore("latest", state(0))
     with pytest.raises(UserError, match=r"no checkpoint 'best' .* there are: none"):
         Checkpoints(tmp_path, read_only=True).restore("best", state(0))
+
+
+class Pair:
+    """Stands for the line to another process, whose answer `answer` makes of ours."""
+
+    names = ("here, pid 1", "there, pid 2")
+
+    def __init__(self, answer: Callable[[Any], Any], index: int = 0):
+        self._answer, self._index = answer, index
+
+    def gather(self, value: Any) -> list:
+        both = [value, self._answer(value)]
+        return both if self._index == 0 else both[::-1]
+
+
+def test_a_best_checkpoint_that_another_cannot_read_is_set_aside(
+    tmp_path: Path, capfd, monkeypatch
+):
+    checkpoints = saved(tmp_path)
+    checkpoints.save_best(2, state(2), {"top1": 0.2})
+    checkpoints.wait()
+    pair = Pair(lambda ours: "torn" if ours is None else ours)
+    monkeypatch.setattr(hosts, "_roll", pair)
+    assert checkpoints.best_metrics() is None and checkpoints.best_step() is None
+    assert (tmp_path / "damaged" / "best-2").is_dir()
+    assert "is damaged (torn)" in capfd.readouterr().err
+
+
+def test_all_compare_with_what_process_0_read_of_the_best(tmp_path: Path, monkeypatch):
+    checkpoints = saved(tmp_path)
+    checkpoints.save_best(2, state(2), {"top1": 0.2})
+    checkpoints.wait()
+    pair = Pair(lambda ours: {"top1": 0.7} if ours == {"top1": 0.2} else ours, index=1)
+    monkeypatch.setattr(hosts, "_roll", pair)
+    assert checkpoints.best_metrics() == {"top1": 0.7}
+
+
+def test_a_folder_that_lags_behind_is_looked_at_again(tmp_path: Path, monkeypatch):
+    lagging = [[[1], True], [[1], True]]
+    pair = Pair(lambda ours: lagging.pop() if lagging else ours)
+    checkpoints = saved(tmp_path, 1, 2)
+    monkeypatch.setattr(hosts, "_roll", pair)
+    assert checkpoints.restore_latest(state(0))[0] == 2
+    assert not lagging
+
+
+@pytest.mark.parametrize("best", [False, True])
+def test_checkpoints_that_not_all_see_are_an_error(tmp_path: Path, monkeypatch, best):
+    checkpoints = saved(tmp_path, 1, 2)
+    checkpoints.save_best(2, state(2), {"top1": 0.2})
+    checkpoints.wait()
+
+    def answer(ours: Any) -> Any:
+        if isinstance(ours, dict):
+            return {name: steps[:-1] for name, steps in ours.items()}
+        return [ours[0][:-1], ours[1]] if isinstance(ours, list) else ours
+
+    monkeypatch.setattr(hosts, "_roll", Pair(answer))
+    monkeypatch.setattr(module, "_FOLDER_LAG", 0)
+    message = r"steps in best is \[\] on process 1 \(there, pid 2\), but \[2\] on"
+    if not best:
+        message = r"steps in checkpoints is \[1\] on process 1 .* \[1, 2\] on process 0"
+    with pytest.raises(UserError, match=message):
+        checkpoints.best_metrics() if best else checkpoints.restore_latest(state(0))
+
+
+def test_parameters_that_differ_are_an_error(monkeypatch):
+    params = {"a": jnp.float32(1), "b": (np.arange(3, dtype=np.float16),)}
+    agree_on_parameters(params)  # alone
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(hosts, "_roll", Pair(lambda ours: dict(ours)))
+    agree_on_parameters(params)
+    bits = np.float32(1).view(np.uint32) + np.arange(3, dtype=np.float16).view(
+        np.uint16
+    ).sum(dtype=np.uint32)
+    other = {"the checksum of the parameters": int(bits) + 1}
+    monkeypatch.setattr(hosts, "_roll", Pair(lambda _: other))
+    message = rf"parameters is {int(bits) + 1} on process 1 .* but {bits} on process 0"
+    with pytest.raises(UserError, match=message):
+        agree_on_parameters(params)
 
 
 # Orbax's aborted writers complain when they are collected, here or in a later test.

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY_GAN
+from PIL import Image
 from processes import PATIENCE, free_port, killed_at_the_end
 
 from nest.errors import UserError
@@ -117,12 +118,14 @@ def test_facts_that_differ_are_named(monkeypatch):
         names = ("here, pid 1", "there, pid 2")
 
         def gather(self, facts: dict) -> list[dict]:
-            return [facts, facts | {"config.seed": 1}]
+            # The first by name is told: the same one on every process.
+            return [facts, dict.fromkeys(facts, 1)]
 
     monkeypatch.setattr(hosts, "_roll", Two())
     hosts.agree({"config.seed": 1})
+    many = {f"config.{letter}": 0 for letter in "zyxwvu"} | {"config.seed": 0}
     with pytest.raises(UserError) as error:
-        hosts.agree({"config.seed": 0, "config.task": "classifier"})
+        hosts.agree(many)
     assert str(error.value) == (
         "config.seed is 1 on process 1 (there, pid 2), but 0 on process 0 (here, pid "
         "1); start the same on all hosts"
@@ -291,6 +294,16 @@ def test_two_processes_evaluate_every_example_once(alone: Path):
 
 
 @pytest.mark.slow
+def test_hosts_that_evaluate_other_checkpoints_end(alone: Path):
+    run = Run(alone, program="evaluate.py", last=("--checkpoint=4",))
+    for status, output, errors in run.end():
+        assert status == 1
+        assert len(errors) == 1, errors
+        assert "--checkpoint is 4 on process 1 (" in errors[0]
+        assert not any("test accuracy" in line for line in output)
+
+
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_devices_and_processes(alone: Path, tmp_path: Path):
     one = copy_up_to(4, alone, tmp_path / "one")
     ((status, _, errors),) = Run(one, count=1, devices=1).end()
@@ -376,3 +389,27 @@ def test_an_error_of_one_process_ends_both(tmp_path: Path):
     for status, _, errors in run.end():
         assert status == 1
         assert len(errors) == 1 and "/proc/none" in errors[0], errors
+
+
+@pytest.mark.slow
+def test_an_image_that_one_host_cannot_read_ends_both(tmp_path: Path):
+    """It is found as a split goes into memory, right before the first step."""
+    for host in ("whole", "torn"):
+        for split in ("train", "test"):
+            for k in range(64):
+                file = tmp_path / host / split / "ab"[k % 2] / f"{k}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("L", (8, 8), k).save(file)
+    broken = tmp_path / "torn" / "train" / "b" / "7.png"
+    broken.write_bytes(b"no image")
+    flags = (
+        "--config.data.source=folder",
+        "--config.data.in_memory=True",
+        "--config.data.eval_split=test",
+        f"--config.data.data_dir={tmp_path / 'whole'}",
+    )
+    last = (f"--config.data.data_dir={tmp_path / 'torn'}",)
+    for status, output, errors in Run(tmp_path / "run", *flags, last=last).end():
+        assert status == 1
+        assert len(errors) == 1 and f"{broken} is not a readable" in errors[0], errors
+        assert not any(line.startswith("step") for line in output)

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ printf '%s|' "$@" | tr '\\n' ' ' >>"$CALLS"; echo >>"$CALLS"
 case " $* " in
   *" describe "*) echo ACTIVE ;;
   *" create "*) exit "${CREATE_STATUS:-0}" ;;
+  *"rm -rf nest;"*) [ -z "$INSTALL_STATUS" ] || exit "$INSTALL_STATUS" ;;
 esac
 cd "$HOME"
 for argument; do
@@ -129,7 +131,7 @@ def test_stop_signals_the_program_which_may_end_in_peace(stubs: Path):
     assert log.read_text().splitlines()[-1] == "saved"
 
 
-def wait_for(condition) -> None:
+def wait_for(condition: Callable[[], object]) -> None:
     for _ in range(200):
         if condition():
             return
@@ -144,6 +146,48 @@ def test_a_tpu_in_use_is_not_taken_away(stubs: Path, monkeypatch):
     assert completed.returncode == 3
     assert "a program is using the TPU" in completed.stderr
     assert not (stubs / "home" / "nest.log").exists()
+
+
+def deletions(stubs: Path) -> list[list[str]]:
+    return [call for call in calls(stubs) if "delete" in call]
+
+
+@pytest.mark.parametrize("queued", [(), ("--queued",)])
+def test_a_pod_that_was_there_before_is_not_deleted(stubs: Path, monkeypatch, queued):
+    """The default command, given twice, must not end what the first is doing."""
+    monkeypatch.setenv("CREATE_STATUS", "5")
+    completed = launch(*NAMED, "--type=v4-8", *queued, *TRAIN)
+    assert completed.returncode == 5
+    assert len(calls(stubs)) == 1 and deletions(stubs) == []
+    (line,) = completed.stderr.splitlines()
+    delete = " ".join([*queued, "--steps=delete"])
+    assert "pod is left as it is" in line and f" {delete} ends its costs" in line
+
+
+@pytest.mark.parametrize("steps", ["run,follow,delete", "install,run,follow,delete"])
+def test_a_pod_in_use_is_neither_changed_nor_deleted(
+    stubs: Path, monkeypatch, steps: str
+):
+    worker(stubs, "echo started")
+    monkeypatch.setenv("IN_USE", "0")
+    monkeypatch.setenv("TMPDIR", str(stubs / "tmp"))
+    (stubs / "tmp").mkdir()
+    completed = launch(*NAMED, f"--steps={steps}", *TRAIN)
+    assert completed.returncode == 3
+    assert "a program is using the TPU" in completed.stderr
+    assert "not deleted" in completed.stderr and deletions(stubs) == []
+    assert (stubs / "home" / "nest").exists()
+    assert list((stubs / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(("steps", "count"), [("install", 0), ("create,install", 1)])
+def test_a_failed_installation_deletes_only_what_this_call_created(
+    stubs: Path, monkeypatch, steps: str, count: int
+):
+    monkeypatch.setenv("INSTALL_STATUS", "1")
+    completed = launch(*NAMED, "--type=v4-8", f"--steps={steps},delete", *TRAIN)
+    assert completed.returncode == 1
+    assert len(deletions(stubs)) == count
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from processes import PATIENCE, free_port, killed_at_the_end
 
 from nest.errors import UserError
 from nest.training.rollcall import RollCall, listen
+from nest.training.switchboard import Line, Switchboard
 
 
 def call(port: int, index: int, count: int, arrival: float = 10) -> RollCall:
@@ -80,16 +81,32 @@ def test_a_port_in_use_is_named():
         call(port, 0, 2)
 
 
+STRANGE = (
+    b"GET / HTTP/1.1\r\n\r",
+    b"[" * 9999,
+    b'{"hello": 1}',
+    b'{"hello": [1], "count": 2, "name": "x"}',
+    b'{"hello": 1, "count": 2, "name": null}',
+    b'{"hello": -1, "count": 2, "name": "x"}',
+    b'{"hello": 2, "count": 2, "name": "x"}',
+    b'{"value": 1}',
+)
+
+
 def test_a_stranger_on_the_port_does_no_harm():
     port = free_port()
 
-    def stranger() -> None:
+    def say(line: bytes) -> None:
         for _ in range(50):
             with contextlib.suppress(OSError):
                 with socket.create_connection(("localhost", port)) as connection:
-                    connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                    connection.sendall(line + b"\n")
                 return
             time.sleep(0.1)
+
+    def stranger() -> None:
+        for line in STRANGE:
+            say(line)
 
     def one(index: int) -> list:
         time.sleep(index)
@@ -100,6 +117,22 @@ def test_a_stranger_on_the_port_does_no_harm():
 
     found = in_threads([stranger, lambda: one(0), lambda: one(1)])
     assert found == [None, [0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize("line", [b'{"value": 1}', b'{"value": 1, "turn": []}'])
+def test_a_process_that_talks_nonsense_is_named(line: bytes):
+    server = listen(free_port())
+    ours, theirs = socket.socketpair()
+    board = Switchboard(server, theirs, name="zero", count=2, arrival=10, timeout=10)
+    board.start()
+    with ours, socket.create_connection(server.getsockname()[:2]) as one:
+        one.sendall(b'{"hello": 1, "count": 2, "name": "one"}\n' + line + b"\n")
+        heard, own = [], Line(ours)
+        while own.silent_for() < 9 and not any("end" in message for message in heard):
+            heard += own.receive()
+        assert heard[-1].get("end", "").startswith("process 1 (one) died or its")
+    board.join(10)
+    assert not board.is_alive()
 
 
 MEMBER = """

@@ -12,29 +12,22 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from nest.errors import UserError
 from nest.training import hosts
+from nest.training.checksum import checksum
 from nest.weights.arrays import join
 
 Metrics = dict[str, float]
 
-
-@jax.jit
-def _checksum(state: Any) -> jax.Array:
-    """Sum the bits of all arrays as integers modulo 2**32."""
-    total = jnp.uint32(0)
-    for array in jax.tree.leaves(state):
-        bits = jax.lax.bitcast_convert_type(array, f"uint{8 * array.dtype.itemsize}")
-        total += bits.astype(jnp.uint32).sum(dtype=jnp.uint32)
-    return total
+_FOLDER_LAG = 65  # seconds; NFS clients look again after 60 at the latest
 
 
 class Checkpoints:
@@ -64,15 +57,25 @@ class Checkpoints:
         return self._best.latest_step()
 
     def best_metrics(self) -> Metrics | None:
-        """Return the evaluation of the best checkpoint; a damaged one is set aside."""
-        step = self.best_step()
-        if step is None:
+        """Return the evaluation of the best checkpoint; a damaged one is set aside.
+
+        All processes get what process 0 read, and have to call.
+
+        Raises:
+          UserError: the processes do not see the same one.
+        """
+        (step,) = self._seen_by_all(self._best)[-1:] or (None,)
+        metrics = reason = None
+        if step is not None:
+            try:
+                metrics = _read_meta(self._best, step)["metrics"]
+            except _Damaged as error:
+                reason = str(error)
+        reasons = [reason for reason in hosts.gather(reason) if reason]
+        if reasons:  # On any host: all have to compare with the same one.
+            self._set_aside(self._best, step, reasons[0])
             return None
-        try:
-            return _read_meta(self._best, step)["metrics"]
-        except _Damaged as error:
-            self._set_aside(self._best, step, str(error))
-            return None
+        return hosts.gather(metrics)[0]
 
     def save(self, step: int, state: Any, metrics: Metrics) -> None:
         """Start writing a checkpoint; `wait` or the next `save` reports its errors.
@@ -111,10 +114,10 @@ class Checkpoints:
           error, moved to `damaged/` and the one before it taken.
 
         Raises:
-          UserError: all are damaged.
+          UserError: all are damaged, or the processes do not see the same ones.
         """
         damaged = {}
-        for step in reversed(self.steps()):
+        for step in reversed(self._seen_by_all(self._latest)):
             try:
                 found = step, *_read(self._latest, step, like)
                 reason = None
@@ -183,6 +186,23 @@ class Checkpoints:
             return step, state["ema"]
         return step, join(state["params"], state.get("statistics"))
 
+    def _seen_by_all(self, manager: ocp.CheckpointManager) -> list[int]:
+        """Return the steps that are there, ascending; all processes have to call.
+
+        An older one in the place of one that only some see would cost its training.
+        """
+        deadline = time.monotonic() + _FOLDER_LAG
+        while True:
+            steps = sorted(manager.all_steps())
+            everywhere = hosts.gather([steps, time.monotonic() < deadline])
+            waiting = all(early for _, early in everywhere)
+            if all(other == steps for other, _ in everywhere) or not waiting:
+                break
+            time.sleep(0.5)
+            manager.reload()
+        hosts.agree({f"the list of steps in {manager.directory.name}": steps})
+        return steps
+
     def _find(self, which: str) -> tuple[ocp.CheckpointManager, int]:
         best, steps = self.best_step(), self.steps()
         if which == "best" and best is not None:
@@ -202,7 +222,7 @@ class Checkpoints:
     def _save(
         self, manager: ocp.CheckpointManager, step: int, state: Any, metrics: Metrics
     ) -> None:
-        meta = {"checksum": int(_checksum(state)), "metrics": metrics}
+        meta = {"checksum": int(checksum(state)), "metrics": metrics}
         with self._disk_errors():
             manager.save(
                 step,
@@ -281,7 +301,7 @@ def _read(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, Me
     )
     with _damage():
         restored = manager.restore(step, args=args)
-    if int(_checksum(restored.state)) != restored.meta["checksum"]:
+    if int(checksum(restored.state)) != restored.meta["checksum"]:
         raise _Damaged("the checksum of its arrays does not match")
     return restored.state, restored.meta["metrics"]
 

@@ -16,6 +16,7 @@ from nest.errors import UserError
 from nest.training import classifier_check, devices, hosts, inputs, workdir
 from nest.training import classifier_setup as setup
 from nest.training.checkpoints import Checkpoints, Metrics
+from nest.training.checksum import agree_on_parameters
 from nest.training.classifier_evaluation import check_count, summary
 from nest.training.classifier_step import TrainMetrics
 from nest.training.evaluation import evaluate
@@ -76,6 +77,7 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
                 config, optimizer, mesh, class_names=class_names
             )
             print(f"weights of {config.init_from}:\n{report}")
+        agree_on_parameters(state.params)
         workdir.record(path, config, first, data)
         _say_what(config, path, reader, eval_reader, first, schedule, state.params)
 
@@ -87,7 +89,6 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
             path / "profile", config.profile_steps if primary else (0, 0)
         )
         stack.callback(profiler.stop)
-        stack.callback(inputs.report_skipped, reader, eval_reader)
         eval_step = setup.build_eval_step(config, graphdef, mesh)
         eval_batches = setup.build_eval_batches(config, eval_reader)
         batches = inputs.build_train_batches(
@@ -108,6 +109,8 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
             ahead=ahead,
         )
         window: list[TrainMetrics] = []
+        # It waits for all, so an error of one of them has to end them inside of it.
+        stack.callback(inputs.report_skipped, reader, eval_reader)
         stack.enter_context(hosts.ending_together())
 
         for step, batch in enumerate(progress.timed(batches), start=first + 1):

@@ -13,9 +13,10 @@ from jax.sharding import Mesh
 from nest.data.reader import Reader
 from nest.errors import UserError
 from nest.models.variants import BASELINES
-from nest.training import classifier_check, devices, inputs, workdir
+from nest.training import classifier_check, devices, hosts, inputs, workdir
 from nest.training import classifier_setup as setup
 from nest.training.checkpoints import Checkpoints, Metrics
+from nest.training.checksum import agree_on_parameters
 from nest.training.evaluation import evaluate, worst_classes
 from nest.training.localization import evaluate_localization
 from nest.weights import read_weights
@@ -125,6 +126,14 @@ def _evaluate_and_print(
     reader: Reader,
     about: dict[str, Any],
 ) -> None:
+    hosts.agree(
+        {
+            "the number of test images": reader.source.num_examples,
+            "the list of classes": list(reader.source.class_names),
+            "the checkpoint": about.get("step"),
+        }
+    )
+    agree_on_parameters(params)
     results, confusion = evaluate(
         setup.build_eval_step(config, graphdef, mesh),
         devices.put_everywhere(params, mesh),

@@ -23,6 +23,7 @@ from nest.generation.sampling import (
 from nest.training import devices, gan_check, hosts, inputs, workdir
 from nest.training import gan_setup as setup
 from nest.training.checkpoints import Checkpoints, Metrics
+from nest.training.checksum import agree_on_parameters
 from nest.training.gan_step import GanMetrics, GanState
 from nest.training.interruption import Interruption, ListeningStep
 from nest.training.metrics import MetricsLog, device_memory
@@ -67,6 +68,7 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
         restored = checkpoints.restore_latest(state)
         if restored is not None:
             first, state, _ = restored
+        agree_on_parameters((state.generator, state.discriminator))
         if first >= config.num_steps:
             print(f"{path} is finished at step {first}")
             _say_where(path)
@@ -82,7 +84,6 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
             path / "profile", config.profile_steps if primary else (0, 0)
         )
         stack.callback(profiler.stop)
-        stack.callback(inputs.report_skipped, reader)
         sample = make_sampler(generator)
         fixed_noise = np.asarray(noise_of_seeds(range(config.num_samples), noise_size))
         batches = inputs.build_train_batches(
@@ -105,6 +106,8 @@ def train(config: ml_collections.ConfigDict, path: Path) -> None:
         )
         window: list[GanMetrics] = []
         collapse = CollapseWatch()
+        # It waits for all, so an error of one of them has to end them inside of it.
+        stack.callback(inputs.report_skipped, reader)
         stack.enter_context(hosts.ending_together())
 
         for step, batch in enumerate(progress.timed(batches), start=first + 1):

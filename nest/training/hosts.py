@@ -136,7 +136,7 @@ def agree(facts: dict[str, Any]) -> None:
     """Raise UserError on every process unless all have the same; all must call."""
     rows = gather(facts)
     for index, row in enumerate(rows):
-        for name in rows[0].keys() | row.keys():
+        for name in sorted(rows[0].keys() | row.keys()):
             if row.get(name) != rows[0].get(name):
                 raise _Disagreement(
                     f"{name} is {row.get(name)} on {_name(index)}, but "
@@ -269,22 +269,29 @@ def _end(error: BaseException) -> NoReturn:
     if isinstance(error, _Disagreement):
         _roll.leave()
         time.sleep(0.5 if _roll.index == 0 else 0)  # JAX's service is in process 0.
-        print(f"{program}: {error}", file=sys.stderr, flush=True)
+        _say(f"{program}: {error}")
         os._exit(1)
     explained = explain(error)
+    if isinstance(error, BrokenPipeError):
+        explained = "nobody reads its output any more", 141
     if explained is None:
         # Often it is the other's end that broke this process's collective: then the
         # roll call ends it meanwhile, with the name.
         time.sleep(3)
         explained = f"{type(error).__name__}: {str(error).split(chr(10))[0]}", 1
         _roll.fail(explained[0])
-        traceback.print_exception(error)
+        _say("".join(traceback.format_exception(error)).rstrip())
     else:
         _roll.fail(explained[0])
     with contextlib.suppress(OSError):
         sys.stdout.flush()
-    print(f"{program}: {explained[0]}", file=sys.stderr, flush=True)
+    _say(f"{program}: {explained[0]}")
     os._exit(explained[1])
+
+
+def _say(lines: str) -> None:
+    with contextlib.suppress(OSError):  # Nobody may be there to read it.
+        print(lines, file=sys.stderr, flush=True)
 
 
 def _name(index: int) -> str:

@@ -40,7 +40,7 @@ class Line:
         *lines, self._rest = (self._rest + received).split(b"\n")
         try:
             messages = [json.loads(line) for line in lines]
-        except ValueError:
+        except (RecursionError, ValueError):
             return None
         return messages if all(isinstance(x, dict) for x in messages) else None
 
@@ -83,8 +83,7 @@ class Switchboard(threading.Thread):
             while not self.drained.is_set():
                 for key, _ in selector.select(timeout=0.2):
                     if key.fileobj is self._server:
-                        line = Line(self._server.accept()[0])
-                        selector.register(line.connection, selectors.EVENT_READ, line)
+                        self._answer(selector)
                     elif not self._hear(key.data):
                         selector.unregister(key.fileobj)
                         key.fileobj.close()
@@ -95,13 +94,30 @@ class Switchboard(threading.Thread):
             for key in list(selector.get_map().values()):
                 key.fileobj.close()
 
+    def _answer(self, selector: selectors.BaseSelector) -> None:
+        try:
+            line = Line(self._server.accept()[0])
+        except OSError:  # The caller has hung up, or too many files are open.
+            time.sleep(0.1)
+            return
+        selector.register(line.connection, selectors.EVENT_READ, line)
+
     def _hear(self, line: Line) -> bool:
         """Take what came over a line; False when it is to be closed."""
         messages = line.receive()
-        index = next((i for i, other in self._lines.items() if other is line), None)
-        if messages is None:
-            self._hung_up(index)
-            return False
+        try:
+            if messages is not None:
+                return self._take(line, messages)
+        except (KeyError, TypeError):
+            pass  # Not the language of this program.
+        self._hung_up(self._index(line))
+        return False
+
+    def _index(self, line: Line) -> int | None:
+        return next((i for i, other in self._lines.items() if other is line), None)
+
+    def _take(self, line: Line, messages: list[dict]) -> bool:
+        index = self._index(line)
         for message in messages:
             if "hello" in message:
                 index = self._admit(line, message)
@@ -123,6 +139,8 @@ class Switchboard(threading.Thread):
 
     def _admit(self, line: Line, message: dict) -> int | None:
         index, count, name = message["hello"], message["count"], message["name"]
+        if not (type(index) is type(count) is int and isinstance(name, str)):
+            return None
         if self._verdict is not None:
             line.send(end=self._verdict)
             return None
@@ -131,6 +149,8 @@ class Switchboard(threading.Thread):
                 f"process {index} ({name}) was started as one of {count} processes, "
                 f"process 0 as one of {self._count}; give all the same --num_processes"
             )
+        elif not 0 <= index < count:
+            return None
         elif index in self._lines:
             problem = (
                 f"two processes say that they are process {index}: "
