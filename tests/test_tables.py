@@ -12,9 +12,10 @@ from nest.tables import reproduction
 from nest.tables.collect import Result, collect, mean_and_spread
 from nest.tables.costs import device_hours, load_config, model_costs, model_name
 from nest.tables.render import duration, ours
-from nest.tables.rows import SOURCES, TABLES, Published, Row
+from nest.tables.rows import TABLES
 from nest.tables.runs import Run
 from nest.tables.scales import SCALES, scaled
+from nest.tables.table import SOURCES, Published, Row
 
 ROWS = [row for table in TABLES.values() for row in table.rows]
 
@@ -70,6 +71,29 @@ KINDS = (
 def test_every_kind_of_model_has_a_small_edition(name: str, scale: str):
     parameters, _ = model_costs(small(name, scale))
     assert parameters < 1_000_000
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("table", TABLES)
+def test_small_editions_of_a_table_are_different_runs(table: str, scale: str):
+    if table == "localization" and not SCALES[scale].boxes:
+        return
+    edition = reproduction.edition(table, scale=scale, folder=Path())
+    configs = [load_config(each).to_dict() for each in edition.rows]
+    for config in configs:  # the names of models alone make no other run
+        config["model"].pop("name")
+    for k, config in enumerate(configs):
+        assert config not in configs[:k], edition.rows[k].name
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("family", ["cifar10_deit", "imagenet_nest"])
+def test_small_editions_grow_with_the_size(family: str, scale: str):
+    tiny, middle, base = (
+        load_config(small(f"{family}_{size}", scale)).model.widths
+        for size in ("tiny", "small", "base")
+    )
+    assert max(tiny) < max(middle) < max(base)
 
 
 def test_a_small_edition_keeps_what_the_row_changes():

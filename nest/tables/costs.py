@@ -9,8 +9,8 @@ from flax import nnx
 
 from nest.models.costs import count_multiply_adds, count_parameters
 from nest.tables.collect import Result, collect
-from nest.tables.rows import Row
 from nest.tables.runs import Run
+from nest.tables.table import Row
 
 
 def load_config(row: Row) -> ml_collections.ConfigDict:

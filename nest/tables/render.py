@@ -7,7 +7,7 @@ from PIL import Image
 from nest.tables import plot
 from nest.tables.collect import Result, mean_and_spread
 from nest.tables.costs import device_hours, model_costs
-from nest.tables.rows import Published, Row, Table
+from nest.tables.table import Published, Row, Table
 
 HEADER = (
     "| | paper | how sure | ours | hardware | wall time | cost of a run | parameters "

@@ -11,9 +11,10 @@ from nest.tables import generators as generators_table
 from nest.tables.collect import Result, collect
 from nest.tables.costs import measured, measurement, model_name, train_command
 from nest.tables.render import markdown, picture
-from nest.tables.rows import TABLES, Row, Table
+from nest.tables.rows import TABLES
 from nest.tables.runs import Run, run_all
 from nest.tables.scales import SCALES, Scale, scaled
+from nest.tables.table import Row, Table
 
 
 @dataclasses.dataclass(frozen=True)
