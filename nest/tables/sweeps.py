@@ -15,6 +15,7 @@ from nest.tables import plot
 from nest.tables.collect import Result
 from nest.tables.render import duration
 from nest.tables.runs import Run
+from nest.tables.settings import flat_fields
 
 Trial = dict[str, str]  # field to value, as on the command line
 RANGE = re.compile(r"(.+)\.\.(.+)")
@@ -28,7 +29,7 @@ def read_axes(
     Raises:
       UserError: an argument of another form, no such field, or one that is given twice.
     """
-    fields = dict(_flat(config))
+    fields = dict(flat_fields(config))
     axes: dict[str, list[str]] = {}
     for argument in arguments:
         field, equals, values = argument.partition("=")
@@ -150,15 +151,6 @@ def picture(
         for trial, result in zip(trials, results, strict=True)
     ]
     return plot.draw("sweep", metric, bars)
-
-
-def _flat(config: ml_collections.ConfigDict, prefix: str = ""):
-    for field in config:
-        value = config.get_oneway_ref(field).get()
-        if isinstance(value, ml_collections.ConfigDict):
-            yield from _flat(value, f"{prefix}{field}.")
-        else:
-            yield prefix + field, value
 
 
 def _split(values: str) -> list[str]:
