@@ -252,25 +252,21 @@ def test_a_written_table(tmp_path: Path):
 
 
 def test_a_run_with_other_settings_does_not_count(tmp_path: Path):
-    whole = reproduction.edition("cifar10", scale="", folder=tmp_path)
-    settings = ["num_epochs=1", "data.data_dir=/d"]
-    short = reproduction.edition(
-        "cifar10", scale="", folder=tmp_path, settings=settings
+    whole, short = (
+        reproduction.edition("epochs", scale="digits", folder=tmp_path, settings=x)
+        for x in ([], ["weight_decay=1", "data.data_dir=/d"])
     )
-    fields = ("--config.num_epochs=1", "--config.data.data_dir=/d")
-    leave(
-        tmp_path / "cifar10_deit_tiny" / "seed0",
-        (*command(whole, 0), *fields),
-        top1=0.5,
-    )
+    fields = ("--config.weight_decay=1", "--config.data.data_dir=/d")
+    place = tmp_path / "digits" / "imagenet_nest_base_30" / "seed0"
+    leave(place, (*command(whole, 0), *fields), top1=0.5)
     lines = whole.write()[0].read_text().splitlines()
-    line = next(line for line in lines if "DeiT-T" in line)
-    assert "| run with other settings: num_epochs=1 |  |  | not measured |" in line
+    line = next(line for line in lines if "30 epochs" in line)
+    assert "| run with other settings: weight_decay=1 |  |  | not measured |" in line
     lines = short.write()[0].read_text().splitlines()
-    assert "every row with num_epochs=1, data.data_dir=/d" in lines[2]
-    line = next(line for line in lines if "DeiT-T" in line)
+    assert "every row with weight_decay=1, data.data_dir=/d" in lines[2]
+    line = next(line for line in lines if "30 epochs" in line)
     assert "| 50.00 | 2x H200 | 40 s |" in line
-    assert line.endswith("--seeds=0 --set=num_epochs=1 --set=data.data_dir=/d` |")
+    assert line.endswith("--seeds=0 --set=weight_decay=1 --set=data.data_dir=/d` |")
 
 
 def test_a_measurement_is_of_the_settings(tmp_path: Path):
