@@ -82,6 +82,6 @@ def test_a_sweep_trains_every_trial(tmp_path: Path):
     told, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     assert told.count("finished at step 9") == 2
-    assert (tmp_path / "sweep" / "sweep.png").exists()
+    assert len(list((tmp_path / "sweep").glob("sweep-*.png"))) == 1
     config = tmp_path / "sweep" / "lr_per_256=1e-2" / "config.json"
     assert json.loads(config.read_text())["lr_per_256"] == 1e-2

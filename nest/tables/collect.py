@@ -74,6 +74,12 @@ def collect(run: Run, metric: str) -> Result | None:
     )
 
 
+def metrics(run: Run) -> list[str]:
+    """Return the names of a run's metrics, those of metrics.jsonl."""
+    lines = _lines(run.folder / "metrics.jsonl")
+    return list(dict.fromkeys(name for line in lines for name in line if "/" in name))
+
+
 def mean_and_spread(values: Iterable[float]) -> tuple[float, float | None]:
     """Return mean and sample standard deviation, None of a single value."""
     values = list(values)
