@@ -259,6 +259,8 @@ def generators(folder: Path, *, run: Sequence[str], scale: str) -> str:
         )
     known = generators_table.PUBLISHED
     for name in run:
+        if name == "all" and len(run) > 1:
+            raise UserError(f"--rows={','.join(run)}: all is every row; give it alone")
         if name not in (*known, "all"):
             raise UserError(
                 f"no row {name!r} in the table generators; there are: "
@@ -273,6 +275,13 @@ def generators(folder: Path, *, run: Sequence[str], scale: str) -> str:
         run_all([Run("generators", place, (command,), workdir=False)], jobs=1)
     if not file.exists():
         return "generators: not run; add --rows=all"
-    text = generators_table.markdown(json.loads(file.read_text()))
-    (folder / "generators.md").write_text(text + "\n")
-    return text
+    report = json.loads(file.read_text())
+    rows = list(dict.fromkeys(row["name"] for row in report["rows"]))
+    names = "all" if rows == list(known) else ",".join(rows)
+    command = f"python scripts/reproduce.py generators --rows={names}"
+    text = generators_table.markdown(report, command=command)
+    table = folder / "generators.md"
+    table.write_text(text + "\n")
+    image = table.with_suffix(".png")
+    generators_table.picture(report).save(image)
+    return f"{text}\n\n{table}, {image}"
