@@ -8,7 +8,8 @@ python scripts/reproduce.py imagenet --rows=all --measure=30     (what each row 
 Tables: cifar10, cifar100, imagenet, epochs, augmentation, aggregation, localization and
 generators. The same command goes on where it was stopped. A finished row is not run
 again. Results are in FOLDER/TABLE.md and FOLDER/TABLE.png; with --scale, in
-FOLDER/SCALE.
+FOLDER/SCALE. A run with --set counts in the table only where the same --set is given,
+but for places of data; the table says so.
 """
 
 import sys
