@@ -12,6 +12,7 @@ their place, of both networks and without R1.
 import json
 import os
 import platform
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from nest.timing import Contender, call_bytes, take_turns, timed_compile
 NAMES = flags.DEFINE_list(
     "names",
     ["nest_generator_64", "transgan_64", "sagan_64"],
-    "Of nest.models.generators.GENERATORS; the first is the one compared.",
+    "Of nest.models.generators.GENERATORS; ratios are to transgan_64.",
 )
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 4, "Images per step.", lower_bound=1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Computation.")
@@ -86,7 +87,8 @@ def main() -> None:
         "jax": jax.__version__,
         "rows": rows,
     }
-    print(markdown(report))
+    command = shlex.join(["python", "scripts/benchmark_generators.py", *sys.argv[1:]])
+    print(markdown(report, command=command))
     if JSON.value:
         Path(JSON.value).write_text(json.dumps(report, indent=2) + "\n")
 

@@ -8,7 +8,8 @@ python scripts/reproduce.py imagenet --rows=all --measure=30     (what each row 
 Tables: cifar10, cifar100, imagenet, epochs, augmentation, aggregation, localization and
 generators. The same command goes on where it was stopped. A finished row is not run
 again. Results are in FOLDER/TABLE.md and FOLDER/TABLE.png; with --scale, in
-FOLDER/SCALE.
+FOLDER/SCALE. A run with --set counts in the table only where the same --set is given,
+but for places of data; the table says so.
 """
 
 import sys
@@ -36,6 +37,8 @@ FOLDER = flags.DEFINE_string("folder", "runs/tables", "Where runs and tables lie
 
 def main(name: str) -> None:
     """Run what is asked for, then render what exists."""
+    if name == "generators":
+        refuse_flags("seeds", "jobs", "measure", "measure_batch", "set")
     from nest.tables import reproduction
 
     folder = Path(FOLDER.value)
@@ -55,6 +58,18 @@ def main(name: str) -> None:
     finally:
         text, image = edition.write()
     print(f"\n{text.read_text()}\n{text}, {image}")
+
+
+def refuse_flags(*names: str) -> None:
+    """Raise UserError for a flag that the table of the generators has no use for."""
+    from nest.errors import UserError
+
+    for name in names:
+        if flags.FLAGS[name].present:
+            raise UserError(
+                f"the table generators has no --{name}: it trains nothing; see "
+                f"scripts/benchmark_generators.py --help for what can be set"
+            )
 
 
 if __name__ == "__main__":

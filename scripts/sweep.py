@@ -6,7 +6,8 @@ python scripts/sweep.py --config=configs/digits_nest.py --random=8 \
 
 A range LOW..HIGH is drawn from with a uniform logarithm. Every trial is a workdir in
 FOLDER; the same command goes on where it was stopped, and with a larger --random adds
-trials. The table and the plot are in FOLDER/sweep.md and FOLDER/sweep.png.
+trials. The table and the plot are in FOLDER/sweep-ID.md and FOLDER/sweep-ID.png, where
+ID is another one for every other config and other fields and values.
 """
 
 import sys
@@ -32,7 +33,7 @@ def main(*arguments: str) -> None:
     from nest.tables.collect import collect
     from nest.tables.runs import run_all
 
-    given = config_arguments()
+    given = sweeps.config_arguments(sys.argv[1:])
     axes = sweeps.read_axes(arguments, CONFIG.value)
     if RANDOM.value > 0:
         trials = sweeps.draw(axes, RANDOM.value, seed=SEED.value)
@@ -40,32 +41,24 @@ def main(*arguments: str) -> None:
         trials = sweeps.grid(axes)
     folder = Path(FOLDER.value or Path("runs/sweeps") / command.default_workdir().name)
     runs = sweeps.trial_runs(trials, given, folder)
+    draws = f"drawn with {SEED.value}" if RANDOM.value > 0 else ""
+    table = folder / f"{sweeps.sweep_name(given, axes, draws)}.md"
 
     def write() -> str:
         results = [collect(run, METRIC.value) for run in runs]
         text = sweeps.markdown(trials, results, metric=METRIC.value)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "sweep.md").write_text(text + "\n")
+        table.write_text(text + "\n")
         image = sweeps.picture(trials, results, metric=METRIC.value)
-        image.save(folder / "sweep.png")
+        image.save(table.with_suffix(".png"))
         return text
 
     try:
         run_all(runs, jobs=JOBS.value)
     finally:
         text = write()
-    print(f"\n{text}\n\n{folder / 'sweep.md'}, {folder / 'sweep.png'}")
-
-
-def config_arguments() -> list[str]:
-    """What the command line says of the config, for train.py."""
-    from nest.errors import UserError
-
-    given = [x for x in sys.argv[1:] if x.partition("=")[0].startswith("--config")]
-    for argument in given:
-        if "=" not in argument:
-            raise UserError(f"write {argument}=... in one piece")
-    return given
+    print(f"\n{text}\n\n{table}, {table.with_suffix('.png')}")
+    sweeps.check_metric(METRIC.value, runs)
 
 
 if __name__ == "__main__":

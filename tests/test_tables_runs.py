@@ -12,7 +12,8 @@ import pytest
 from conftest import ROOT
 
 from nest.errors import UserError
-from nest.tables.runs import Run, run_all
+from nest.tables import runs as runs_module
+from nest.tables.runs import MEMORY_SHARE, Run, environment, run_all
 
 # Programs see --workdir=FOLDER as their last argument.
 BEGIN = "import sys, time, pathlib; path = pathlib.Path(sys.argv[-1][10:]); "
@@ -94,7 +95,8 @@ run_all([Run(n, Path(sys.argv[1]) / n, (("-c", code),)) for n in "abc"], jobs=2)
 """
 
 
-def test_a_signal_lets_every_process_save(tmp_path: Path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_lets_every_process_save(tmp_path: Path, number: int):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [sys.executable, "-c", STOP, str(tmp_path)],
@@ -106,9 +108,46 @@ def test_a_signal_lets_every_process_save(tmp_path: Path):
     while not all((tmp_path / name / "ready").exists() for name in "ab"):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert "stopped by SIGTERM: run the same command to go on" in told
     assert all((tmp_path / name / "saved").exists() for name in "ab")
     assert not (tmp_path / "c").exists()
+
+
+SLOW_END = program(
+    "import signal; "
+    "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), sys.exit(143))); "
+    "(path / 'ready').touch(); time.sleep(60)"
+)
+
+
+def test_an_error_leaves_no_process_and_ends_all_at_once(tmp_path: Path, monkeypatch):
+    runs = [Run(name, tmp_path / name, (SLOW_END,)) for name in "abc"]
+    told = []
+
+    def fail_when_all_are_ready(seconds: float) -> None:
+        time.sleep(seconds)
+        if all((run.folder / "ready").exists() for run in runs):
+            told.append(time.monotonic())
+            raise OSError("disk full")
+
+    class Clock:
+        sleep = staticmethod(fail_when_all_are_ready)
+        monotonic = staticmethod(time.monotonic)
+
+    monkeypatch.setattr(runs_module, "time", Clock)
+    with pytest.raises(OSError, match="disk full"):
+        run_all(runs, jobs=3)
+    # Each takes a second to end: one after the other they would take three.
+    assert 1 <= time.monotonic() - told[0] < 2.5
+    assert [run.starts()[-1]["status"] for run in runs] == [143] * 3
+
+
+def test_processes_at_the_same_time_share_the_memory(monkeypatch):
+    monkeypatch.delenv(MEMORY_SHARE, raising=False)
+    assert MEMORY_SHARE not in environment(1)
+    assert environment(3)[MEMORY_SHARE] == "0.300"
+    monkeypatch.setenv(MEMORY_SHARE, ".5")
+    assert environment(3)[MEMORY_SHARE] == ".5"

@@ -22,6 +22,8 @@ class Result:
       devices: their number.
       seconds: wall time of all its starts.
       images_per_second: of training.
+      differs: in what its command differs from the row's, "" where it does not; such a
+        run is told, and does not count.
     """
 
     finished: bool
@@ -31,6 +33,12 @@ class Result:
     devices: int
     seconds: float
     images_per_second: float | None
+    differs: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a whole run of what the row says, with a value."""
+        return self.finished and self.value is not None and not self.differs
 
 
 def collect(run: Run, metric: str) -> Result | None:
@@ -66,6 +74,12 @@ def collect(run: Run, metric: str) -> Result | None:
     )
 
 
+def metrics(run: Run) -> list[str]:
+    """Return the names of a run's metrics, those of metrics.jsonl."""
+    lines = _lines(run.folder / "metrics.jsonl")
+    return list(dict.fromkeys(name for line in lines for name in line if "/" in name))
+
+
 def mean_and_spread(values: Iterable[float]) -> tuple[float, float | None]:
     """Return mean and sample standard deviation, None of a single value."""
     values = list(values)
@@ -76,22 +90,21 @@ def mean_and_spread(values: Iterable[float]) -> tuple[float, float | None]:
 def _lines(file: Path) -> Iterable[dict[str, Any]]:
     if not file.exists():
         return
-    for line in file.read_text().splitlines():
+    for line in file.read_text(errors="replace").splitlines():
         try:
-            yield json.loads(line)
+            found = json.loads(line)
         except ValueError:
-            continue  # a line that a kill cut off
+            continue  # a line that a kill cut off, or one for people
+        if isinstance(found, dict):
+            yield found
 
 
 def _printed(file: Path, metric: str) -> float | None:
     """Look a figure up in the last line of a log that is JSON."""
-    found = None
-    for line in file.read_text(errors="replace").splitlines() if file.exists() else ():
-        if line.startswith("{"):
-            found = json.loads(line)
+    found: Any = next(reversed(list(_lines(file))), None)
     for name in metric.split("."):
-        found = (found or {}).get(name)
-    return found
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, int | float) else None
 
 
 def _hardware(file: Path) -> tuple[str, int]:

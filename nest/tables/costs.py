@@ -2,15 +2,17 @@
 
 import functools
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import ml_collections
 from flax import nnx
 
+from nest.errors import UserError
 from nest.models.costs import count_multiply_adds, count_parameters
-from nest.tables.collect import Result, collect
-from nest.tables.rows import Row
+from nest.tables.collect import Result
 from nest.tables.runs import Run
+from nest.tables.table import Row
 
 
 def load_config(row: Row) -> ml_collections.ConfigDict:
@@ -31,19 +33,43 @@ def model_costs(row: Row) -> tuple[int, int]:
     return count_parameters(model), count_multiply_adds(model)
 
 
-def measurement(row: Row, folder: Path, *, steps: int, batch_size: int) -> Run:
+# Of a measurement: these say how it is done, and not what is measured.
+MEASUREMENT_FIELDS = (
+    "data.dataset",
+    "batch_size",
+    "num_epochs",
+    "log_every_steps",
+    "eval_every_epochs",
+    "checkpoint_every_epochs",
+)
+
+
+def measurement(
+    row: Row,
+    folder: Path,
+    *,
+    steps: int,
+    batch_size: int,
+    settings: Mapping[str, str],
+) -> Run:
     """Return the run that times a row's training step on made-up images.
 
     Args:
       folder: its workdir.
       steps: of training, 3 or more.
       batch_size: 0 is the row's own.
+      settings: fields that are changed in every row.
+
+    Raises:
+      UserError: batch size or image size are set to what is no number.
     """
     config = load_config(row)
-    batch_size = batch_size or config.batch_size
-    overrides = dict(row.overrides) | {
+    batch_size = batch_size or _number(settings, "batch_size", config.batch_size)
+    size = _number(settings, "model.image_size", config.model.image_size)
+    overrides = dict(row.overrides) | dict(settings)
+    overrides |= {
         "data.source": "synthetic",
-        "data.dataset": f"{row.classes}x{batch_size}x{config.model.image_size}",
+        "data.dataset": f"{row.classes}x{batch_size}x{size}",
         "data.train_split": "train",
         "data.eval_split": "test",
         "data.in_memory": True,
@@ -65,18 +91,21 @@ def train_command(config: str, overrides: dict) -> tuple[str, ...]:
     return ("train.py", f"--config={config}", *fields)
 
 
+def _number(settings: Mapping[str, str], field: str, default: int) -> int:
+    try:
+        return int(settings.get(field, default))
+    except ValueError as error:
+        raise UserError(
+            f"--set={field}={settings[field]} is not a whole number"
+        ) from error
+
+
 def device_hours(row: Row, result: Result) -> float | None:
     """Return devices x hours of a whole training at a result's speed."""
     if not result.images_per_second:
         return None
     seconds = row.epochs * row.examples / result.images_per_second
     return seconds * result.devices / 3600
-
-
-def measured(run: Run) -> Result | None:
-    """Return what a measurement found, if it ended."""
-    result = collect(run, "eval/top1")
-    return result if result and result.finished else None
 
 
 @functools.cache

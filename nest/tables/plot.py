@@ -30,7 +30,11 @@ class Bar:
 
 def draw(title: str, axis: str, bars: Sequence[Bar]) -> Image.Image:
     """Draw one line per bar: dots for values, a stroke for their mean, a diamond for
-    the paper's."""
+    the paper's. Values that are not finite have no place and are left out."""
+    bars = [
+        dataclasses.replace(bar, values=[x for x in bar.values if math.isfinite(x)])
+        for bar in bars
+    ]
     font = ImageFont.load_default(SIZE)
     left = MARGIN + max(math.ceil(font.getlength(bar.label)) for bar in bars) + 16
     top = MARGIN + 3 * LINE // 2

@@ -1,13 +1,13 @@
 """A table as Markdown and as a picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from PIL import Image
 
 from nest.tables import plot
 from nest.tables.collect import Result, mean_and_spread
 from nest.tables.costs import device_hours, model_costs
-from nest.tables.rows import Published, Row, Table
+from nest.tables.table import Published, Row, Table
 
 HEADER = (
     "| | paper | how sure | ours | hardware | wall time | cost of a run | parameters "
@@ -24,6 +24,7 @@ def markdown(
     *,
     commands: Mapping[str, str],
     scale: str = "",
+    settings: str = "",
 ) -> str:
     """Render a table.
 
@@ -33,11 +34,14 @@ def markdown(
       results: by row, one per seed that was started.
       speeds: by row, a measurement of its training step.
       scale: what the title has to say of a smaller edition.
+      settings: what is changed in every row, "" for nothing.
     """
     title = f"{scale}. In the way of: {table.title}" if scale else table.title
     figure = f"{table.figure}, %"
     if scale:
         figure += "; the paper's are of the full scale"
+    if settings:
+        figure += f"; every row with {settings}"
     lines = [f"### {title}", "", f"{figure}; {table.note}".rstrip("; "), "", *HEADER]
     for row in rows:
         found = results.get(row.name, ())
@@ -46,7 +50,7 @@ def markdown(
             "" if row.paper.value is None else f"{row.paper.value:g}",
             row.paper.source,
             ours(found),
-            _unique(x.hardware for x in found if x.finished),
+            _unique(x.hardware for x in found if x.finished and not x.differs),
             _wall_time(found),
             _cost(row, speeds.get(row.name), found),
             *_model(row),
@@ -68,44 +72,52 @@ def picture(
     results: Mapping[str, Sequence[Result]],
     *,
     scale: str = "",
+    settings: str = "",
 ) -> Image.Image:
     """Draw a table; of a smaller edition without the paper's figures."""
     bars = [
         plot.Bar(
             row.title,
-            [100 * x.value for x in results.get(row.name, ()) if _counts(x)],
+            [100 * x.value for x in results.get(row.name, ()) if x.counts],
             None if scale else row.paper.value,
         )
         for row in rows
     ]
     title = f"{table.title}" + (f" ({scale})" if scale else "")
+    title += f"; {settings}" if settings else ""
     return plot.draw(title, f"{table.figure}, %", bars)
 
 
 def ours(results: Sequence[Result]) -> str:
-    """Say in a cell what came out: "not run", how far it came, or mean and spread."""
-    values = [100 * result.value for result in results if _counts(result)]
+    """Say in a cell what came out: "not run", how far it came, or mean and spread.
+
+    Runs that differ from the row are told besides, and do not count.
+    """
+    values = [100 * result.value for result in results if result.counts]
     told = []
     if values:
         mean, spread = mean_and_spread(values)
         several = "" if spread is None else f" ± {spread:.2f} ({len(values)} seeds)"
         told.append(f"{mean:.2f}{several}")
     told += [
-        f"stopped at step {result.step}" for result in results if not result.finished
+        f"stopped at step {result.step}"
+        for result in results
+        if not result.finished and not result.differs
     ]
+    told += dict.fromkeys(
+        f"run with other settings: {result.differs}"
+        for result in results
+        if result.differs
+    )
     return ", ".join(told) or "not run"
 
 
-def _counts(result: Result) -> bool:
-    return result.finished and result.value is not None
-
-
-def _unique(texts) -> str:
+def _unique(texts: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(texts))
 
 
 def _wall_time(results: Sequence[Result]) -> str:
-    seconds = [result.seconds for result in results if result.finished]
+    seconds = [x.seconds for x in results if x.finished and not x.differs]
     if not seconds:
         return ""
     return duration(mean_and_spread(seconds)[0])
@@ -120,7 +132,7 @@ def duration(seconds: float) -> str:
 
 def _cost(row: Row, speed: Result | None, results: Sequence[Result]) -> str:
     """From a measurement, else from the runs themselves."""
-    for result in (speed, *results):
+    for result in (speed, *(x for x in results if not x.differs)):
         hours = device_hours(row, result) if result else None
         if hours is not None:
             told = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"

@@ -5,13 +5,16 @@ command that ended well is not run again; any other is, and goes on by itself wh
 folder's checkpoints allow it.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from nest.training.interruption import Interruption
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 POLL_SECONDS = 0.2
+MEMORY_SHARE = "XLA_PYTHON_CLIENT_MEM_FRACTION"  # of a GPU, for one process
 RECORD_SECONDS = 5.0  # what a kill can take off the time recorded
 
 
@@ -86,37 +90,17 @@ def run_all(runs: Sequence[Run], *, jobs: int) -> None:
                 f"{run.name} is finished in {run.folder}; remove it to run it again",
                 flush=True,
             )
-    total, failed = len(waiting), []
+    total = len(waiting)
     active: list[_Process] = []
-    with Interruption() as interruption:
-        while waiting or active:
-            while waiting and len(active) < jobs and interruption.received is None:
-                run = waiting.pop(0)
-                print(f"{run.name} starts, {len(waiting)} of {total} wait", flush=True)
-                active.append(_Process(run))
-            if interruption.received is not None:
-                for process in active:
-                    process.stop()
-                print(
-                    f"stopped by {interruption.received.name}: run the same command "
-                    f"to go on"
-                )
-                raise SystemExit(128 + interruption.received)
-            time.sleep(POLL_SECONDS)
-            for process in list(active):
-                status = process.poll()
-                if status is None:
-                    continue
-                if status == 0 and process.run.pending():
-                    active[active.index(process)] = _Process(process.run)
-                    continue
-                active.remove(process)
-                seconds = process.run.seconds()
-                if status == 0:
-                    print(f"{process.run.name} ended after {seconds:.0f} s", flush=True)
-                else:
-                    failed.append(process.run.name)
-                    print(f"{process.run.name} failed: {process.reason()}", flush=True)
+    with Interruption() as interruption, _hangup_is_termination():
+        try:
+            failed = _work_off(waiting, active, jobs, interruption)
+        finally:
+            _stop(active)
+        if interruption.received is not None:
+            received = interruption.received
+            print(f"stopped by {received.name}: run the same command to go on")
+            raise SystemExit(128 + received)
     if failed:
         raise UserError(
             f"{len(failed)} of {total} failed ({', '.join(failed)}); see log.txt in "
@@ -124,10 +108,75 @@ def run_all(runs: Sequence[Run], *, jobs: int) -> None:
         )
 
 
+def _work_off(
+    waiting: list[Run],
+    active: list["_Process"],
+    jobs: int,
+    interruption: Interruption,
+) -> list[str]:
+    """Run all until a signal comes; return the names of those that failed.
+
+    Args:
+      waiting, active: both are changed in place: what is active at the end, or at an
+        error, still runs.
+    """
+    total, failed = len(waiting), []
+    while (waiting or active) and interruption.received is None:
+        while waiting and len(active) < jobs:
+            run = waiting.pop(0)
+            print(f"{run.name} starts, {len(waiting)} of {total} wait", flush=True)
+            active.append(_Process(run, jobs))
+        time.sleep(POLL_SECONDS)
+        for process in list(active):
+            status = process.poll()
+            if status is None:
+                continue
+            active.remove(process)
+            run = process.run
+            if status == 0 and run.pending():
+                active.append(_Process(run, jobs))
+            elif status == 0:
+                print(f"{run.name} ended after {run.seconds():.0f} s", flush=True)
+            else:
+                failed.append(run.name)
+                print(f"{run.name} failed: {process.reason()}", flush=True)
+    return failed
+
+
+def _stop(processes: Sequence["_Process"]) -> None:
+    """Let all save their states at the same time, and wait for every one."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.wait()
+
+
+@contextlib.contextmanager
+def _hangup_is_termination() -> Iterator[None]:
+    """A terminal that closes stops everything as SIGTERM does; under nohup nothing."""
+    old = signal.getsignal(signal.SIGHUP)
+    if old != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, old)
+
+
+def environment(jobs: int) -> dict[str, str]:
+    """Return the environment of one of so many processes at the same time.
+
+    On a GPU the first process alone would take three quarters of the memory, so each
+    gets its part, unless the user's environment says how much.
+    """
+    shares = {} if jobs == 1 else {MEMORY_SHARE: f"{0.9 / jobs:.3f}"}
+    return shares | dict(os.environ)
+
+
 class _Process:
     """The first command of a run that did not end well yet, started."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, jobs: int):
         self.run = run
         command = run.pending()[0]
         run.folder.mkdir(parents=True, exist_ok=True)
@@ -147,6 +196,7 @@ class _Process:
             self._process = subprocess.Popen(
                 [sys.executable, *command, *where],
                 cwd=ROOT,
+                env=environment(jobs),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -162,9 +212,12 @@ class _Process:
             self._record()
         return status
 
-    def stop(self) -> None:
-        """Let it save its state and end."""
+    def terminate(self) -> None:
+        """Tell it to save its state and end."""
         self._process.terminate()
+
+    def wait(self) -> None:
+        """Wait for its end, and record it."""
         self._process.wait()
         self.poll()
 

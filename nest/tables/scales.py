@@ -1,7 +1,7 @@
 """Smaller editions of the tables: the same comparison on another dataset and budget.
 
 A scale replaces dataset, sizes and length of every row; what the row changes, and the
-rest of its recipe, stays.
+rest of its recipe, stays. Models of three sizes keep their order: they differ in width.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nest.errors import UserError
-from nest.tables.rows import Published, Row
+from nest.tables.table import Published, Row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +51,29 @@ _INPUT = {
     "ema_decay": 0.99,
 }
 
+
+def _nest(
+    patch_size: int, widths: tuple[int, ...], heads: tuple[int, ...]
+) -> dict[str, Any]:
+    return {
+        "model.patch_size": patch_size,
+        "model.layers": (2, 2, 2),
+        "model.widths": widths,
+        "model.heads": heads,
+        "model.drop_path": 0.0,
+    }
+
+
+def _deit(patch_size: int, width: int, *, heads: int) -> dict[str, Any]:
+    return {
+        "model.patch_size": patch_size,
+        "model.layers": (6,),
+        "model.widths": (width,),
+        "model.heads": (heads,),
+        "model.drop_path": 0.0,
+    }
+
+
 SCALES = {
     scale.name: scale
     for scale in (
@@ -73,20 +96,12 @@ SCALES = {
             },
             models={
                 # A tree of 16, 4 and 1 blocks of 2x2 tokens.
-                "nest": {
-                    "model.patch_size": 1,
-                    "model.layers": (2, 2, 2),
-                    "model.widths": (48, 48, 48),
-                    "model.heads": (2, 2, 2),
-                    "model.drop_path": 0.0,
-                },
-                "deit": {
-                    "model.patch_size": 2,
-                    "model.layers": (6,),
-                    "model.widths": (48,),
-                    "model.heads": (2,),
-                    "model.drop_path": 0.0,
-                },
+                "nest_tiny": _nest(1, (48, 48, 48), (2, 2, 2)),
+                "nest_small": _nest(1, (64, 64, 64), (2, 2, 2)),
+                "nest_base": _nest(1, (96, 96, 96), (4, 4, 4)),
+                "deit_tiny": _deit(2, 48, heads=2),
+                "deit_small": _deit(2, 64, heads=2),
+                "deit_base": _deit(2, 96, heads=4),
                 "swin": {
                     "model.patch_size": 1,
                     "model.block_size": 2,
@@ -127,20 +142,12 @@ SCALES = {
             },
             models={
                 # A tree of 16, 4 and 1 blocks of 4x4 tokens.
-                "nest": {
-                    "model.patch_size": 2,
-                    "model.layers": (2, 2, 2),
-                    "model.widths": (48, 48, 96),
-                    "model.heads": (2, 2, 4),
-                    "model.drop_path": 0.0,
-                },
-                "deit": {
-                    "model.patch_size": 4,
-                    "model.layers": (6,),
-                    "model.widths": (64,),
-                    "model.heads": (2,),
-                    "model.drop_path": 0.0,
-                },
+                "nest_tiny": _nest(2, (48, 48, 96), (2, 2, 4)),
+                "nest_small": _nest(2, (64, 64, 128), (2, 2, 4)),
+                "nest_base": _nest(2, (96, 96, 192), (4, 4, 8)),
+                "deit_tiny": _deit(4, 64, heads=2),
+                "deit_small": _deit(4, 96, heads=4),
+                "deit_base": _deit(4, 128, heads=4),
                 "swin": {
                     "model.patch_size": 2,
                     "model.block_size": 4,

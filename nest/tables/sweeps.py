@@ -1,5 +1,6 @@
 """Sweeps over fields of a config: which trials there are, and what came out of them."""
 
+import hashlib
 import itertools
 import math
 import random
@@ -12,11 +13,13 @@ from PIL import Image
 
 from nest.errors import UserError
 from nest.tables import plot
-from nest.tables.collect import Result
+from nest.tables.collect import Result, metrics
 from nest.tables.render import duration
 from nest.tables.runs import Run
+from nest.tables.settings import flat_fields
 
 Trial = dict[str, str]  # field to value, as on the command line
+LONGEST_NAME = 150  # of a folder, characters; file systems allow 255 bytes
 RANGE = re.compile(r"(.+)\.\.(.+)")
 
 
@@ -28,7 +31,7 @@ def read_axes(
     Raises:
       UserError: an argument of another form, no such field, or one that is given twice.
     """
-    fields = dict(_flat(config))
+    fields = dict(flat_fields(config))
     axes: dict[str, list[str]] = {}
     for argument in arguments:
         field, equals, values = argument.partition("=")
@@ -91,7 +94,7 @@ def trial_runs(
       config_arguments: --config=FILE and the --config.FIELD=VALUE of all trials.
 
     Raises:
-      UserError: a field of both.
+      UserError: a field of both, or two trials that are the same.
     """
     fixed = {x.partition("=")[0].removeprefix("--config.") for x in config_arguments}
     for field in fixed.intersection(trials[0]):
@@ -100,9 +103,62 @@ def trial_runs(
     for trial in trials:
         name = ",".join(f"{field}={value}" for field, value in trial.items())
         fields = (f"--config.{field}={value}" for field, value in trial.items())
-        place = folder / re.sub(r"[^\w.=,+-]", "_", name)
+        place = folder / _folder_name(name)
+        if place in (run.folder for run in runs):
+            raise UserError(f"the trial {name} is there twice")
         runs.append(Run(name, place, (("train.py", *config_arguments, *fields),)))
     return runs
+
+
+def config_arguments(arguments: Sequence[str]) -> list[str]:
+    """What a command line says of the config, for train.py.
+
+    Raises:
+      UserError: something of it in another form than --config...=VALUE.
+    """
+    flagged = itertools.takewhile(lambda argument: argument != "--", arguments)
+    given = [x for x in flagged if re.match(r"--?(no)?config(\.[^=]*)?(=|$)", x)]
+    for argument in given:
+        if not re.match("--config.*=", argument):
+            raise UserError(
+                f"write {argument} in one piece, and as --config=FILE or "
+                f"--config.FIELD=VALUE"
+            )
+    return given
+
+
+def sweep_name(
+    config_arguments: Sequence[str], axes: Mapping[str, Sequence[str]], draws: str
+) -> str:
+    """Return a name for the table of a sweep, another one for every other sweep.
+
+    Args:
+      draws: what besides the axes chooses the trials.
+    """
+    text = repr((list(config_arguments), dict(axes), draws))
+    return f"sweep-{_digest(text)}"
+
+
+def _folder_name(name: str) -> str:
+    """Return a trial's name without what folders cannot have in theirs."""
+    plain = re.sub(r"[^\w.=,+-]", "_", name, flags=re.ASCII)
+    if plain == name and len(name) <= LONGEST_NAME:
+        return name
+    return f"{plain[:LONGEST_NAME]}-{_digest(name)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def check_metric(metric: str, runs: Sequence[Run]) -> None:
+    """Raise UserError if metrics were written, and in all runs other ones."""
+    known = [name for run in runs for name in metrics(run)]
+    if known and metric not in known:
+        raise UserError(
+            f"no trial has the metric {metric!r}; there are: "
+            f"{', '.join(dict.fromkeys(known))}"
+        )
 
 
 def markdown(
@@ -115,7 +171,7 @@ def markdown(
 
     def order(pair: tuple[Trial, Result | None]) -> float:
         value = pair[1].value if pair[1] and pair[1].finished else None
-        return math.inf if value is None else sign * value
+        return math.inf if value is None or math.isnan(value) else sign * value
 
     lines = [
         f"| {' | '.join(fields)} | {metric} | state | hardware | wall time |",
@@ -150,15 +206,6 @@ def picture(
         for trial, result in zip(trials, results, strict=True)
     ]
     return plot.draw("sweep", metric, bars)
-
-
-def _flat(config: ml_collections.ConfigDict, prefix: str = ""):
-    for field in config:
-        value = config.get_oneway_ref(field).get()
-        if isinstance(value, ml_collections.ConfigDict):
-            yield from _flat(value, f"{prefix}{field}.")
-        else:
-            yield prefix + field, value
 
 
 def _split(values: str) -> list[str]:
