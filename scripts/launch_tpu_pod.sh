@@ -162,7 +162,7 @@ status=\$(cat nest.status); [ \$status = 0 ] || { echo \"\$(hostname): exit stat
 }
 
 stop() {
-  on all "kill -TERM -- -\$(cat nest.pid)"
+  on all "kill -TERM -- -\$(cat nest.pid); while kill -0 \$(cat nest.pid) 2>/dev/null; do sleep 1; done"
 }
 
 delete() {
@@ -199,10 +199,14 @@ for step in create install run follow stop; do
         keep=true
       fi
       ;;
+    follow)
+      # ssh's own status: the connection broke, and the program goes on.
+      ((status != 255)) || keep=true
+      ;;
   esac
 done
 if has delete && $keep; then
-  echo "launch_tpu_pod.sh: not deleted, another run may use it; if there is one, $left" >&2
+  echo "launch_tpu_pod.sh: not deleted, since a program may be running on it; $left" >&2
 elif has delete; then
   delete || status=$((status ? status : $?))
 fi

@@ -21,6 +21,7 @@ printf '%s|' "$@" | tr '\\n' ' ' >>"$CALLS"; echo >>"$CALLS"
 case " $* " in
   *" describe "*) echo ACTIVE ;;
   *" create "*) exit "${CREATE_STATUS:-0}" ;;
+  *"tail -n +1"*) [ -z "$FOLLOW_STATUS" ] || exit "$FOLLOW_STATUS" ;;
   *"rm -rf nest;"*) [ -z "$INSTALL_STATUS" ] || exit "$INSTALL_STATUS" ;;
 esac
 cd "$HOME"
@@ -126,7 +127,6 @@ def test_stop_signals_the_program_which_may_end_in_peace(stubs: Path):
     log, status = stubs / "home" / "nest.log", stubs / "home" / "nest.status"
     wait_for(lambda: "started" in log.read_text())
     assert launch(*NAMED, "--steps=stop").returncode == 0
-    wait_for(lambda: status.exists() and status.read_text())
     assert status.read_text() == "143\n"
     assert log.read_text().splitlines()[-1] == "saved"
 
@@ -178,6 +178,17 @@ def test_a_pod_in_use_is_neither_changed_nor_deleted(
     assert "not deleted" in completed.stderr and deletions(stubs) == []
     assert (stubs / "home" / "nest").exists()
     assert list((stubs / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(("status", "count"), [("255", 0), ("1", 1)])
+def test_a_broken_connection_deletes_no_running_program(
+    stubs: Path, monkeypatch, status: str, count: int
+):
+    worker(stubs, "echo started")
+    monkeypatch.setenv("FOLLOW_STATUS", status)
+    completed = launch(*NAMED, "--steps=run,follow,delete", *TRAIN)
+    assert completed.returncode == int(status)
+    assert len(deletions(stubs)) == count
 
 
 @pytest.mark.parametrize(("steps", "count"), [("install", 0), ("create,install", 1)])
