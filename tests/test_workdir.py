@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import tiny_gan
 from ml_collections import ConfigDict
 
 from nest.errors import UserError
@@ -51,8 +52,9 @@ def test_a_free_field_may_change(tmp_path: Path, small_config):
 
 
 def test_every_free_field_exists(small_config):
-    flat = workdir._flatten(json.loads(small_config.to_json()))
-    assert set(workdir.FREE_FIELDS) <= set(flat)
+    configs = small_config, tiny_gan()
+    flat = [workdir._flatten(json.loads(config.to_json())) for config in configs]
+    assert set(workdir.FREE_FIELDS) <= set(flat[0]) | set(flat[1])
 
 
 def test_a_run_without_a_checkpoint_binds_nothing(tmp_path: Path, small_config):
