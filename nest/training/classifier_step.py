@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import clu.metrics
@@ -13,6 +14,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from nest.training import devices
+from nest.training.accumulation import mean_over_parts
 from nest.weights.arrays import join
 
 
@@ -147,32 +149,6 @@ def make_train_step(
 
     grad_of = jax.value_and_grad(loss_of, has_aux=True)
 
-    def mean_over_parts(
-        params: dict,
-        statistics: dict | None,
-        images: jax.Array,
-        targets: jax.Array,
-        key: jax.Array,
-    ) -> tuple[tuple[jax.Array, tuple[jax.Array, dict | None]], dict]:
-        if accumulation_steps == 1:
-            return grad_of(params, statistics, images, targets, key)
-
-        # Part i takes rows i, i + k, i + 2k, ...: an equal share of every device's.
-        def split(x: jax.Array) -> jax.Array:
-            x = x.reshape(-1, accumulation_steps, *x.shape[1:])
-            return x.swapaxes(0, 1)
-
-        def add(total: Any, part: tuple) -> tuple[Any, None]:
-            found = grad_of(params, statistics, *part)
-            return jax.tree.map(jnp.add, total, found), None
-
-        keys = jax.random.split(key, accumulation_steps)
-        parts = (split(images), split(targets), keys)
-        like = jax.eval_shape(grad_of, params, statistics, *(x[0] for x in parts))
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-        total, _ = jax.lax.scan(add, zeros, parts)
-        return jax.tree.map(lambda x: x / accumulation_steps, total)
-
     def step(state: State, batch: dict) -> tuple[State, TrainMetrics]:
         # The parameters were drawn from the seed's own key.
         _, training_key = jax.random.split(jax.random.key(seed))
@@ -180,7 +156,11 @@ def make_train_step(
         augment_key, model_key = jax.random.split(key)
         images, targets = augment(batch["image"], batch["label"], augment_key)
         (loss, (accuracy, statistics)), grads = mean_over_parts(
-            state.params, state.statistics, images, targets, model_key
+            partial(grad_of, state.params, state.statistics),
+            accumulation_steps,
+            model_key,
+            images,
+            targets,
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

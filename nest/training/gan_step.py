@@ -21,6 +21,7 @@ from nest.augment.differentiable import augment_differentiably
 from nest.augment.geometric import random_flip
 from nest.augment.recipe import model_input
 from nest.training import devices
+from nest.training.accumulation import mean_over_parts
 from nest.training.gan_losses import (
     discriminator_loss,
     diversity,
@@ -182,26 +183,6 @@ def make_gan_step(
         images = augment(generate(params, noise), key)
         return generator_loss(loss, discriminate(discriminator_params, images))
 
-    def mean_over_parts(function: Callable, key: jax.Array, *arrays: jax.Array) -> Any:
-        """Average function(*part of each array, key) over the accumulation's parts."""
-        if accumulation_steps == 1:
-            return function(*arrays, key)
-
-        # Part i takes rows i, i + k, i + 2k, ...: an equal share of every device's.
-        def split(x: jax.Array) -> jax.Array:
-            x = x.reshape(-1, accumulation_steps, *x.shape[1:])
-            return x.swapaxes(0, 1)
-
-        def add(total: Any, part: tuple) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, total, function(*part)), None
-
-        keys = jax.random.split(key, accumulation_steps)
-        parts = (*map(split, arrays), keys)
-        like = jax.eval_shape(function, *(x[0] for x in parts))
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-        total, _ = jax.lax.scan(add, zeros, parts)
-        return jax.tree.map(lambda x: x / accumulation_steps, total)
-
     def draw(key: jax.Array, count: int) -> jax.Array:
         return sharded(jax.random.normal(key, (count, noise_size)))
 
@@ -211,9 +192,8 @@ def make_gan_step(
         noise_key, key = jax.random.split(key)
         params = state.discriminator
         (value, figures), grads = mean_over_parts(
-            lambda images, noise, key: discriminator_grads(
-                params, state.generator, images, noise, key
-            ),
+            partial(discriminator_grads, params, state.generator),
+            accumulation_steps,
             key,
             images,
             draw(noise_key, len(images)),
@@ -223,7 +203,9 @@ def make_gan_step(
             due = state.step % r1_every == 0
 
             def penalize() -> tuple[jax.Array, dict]:
-                return mean_over_parts(partial(r1_grads, params), key, images)
+                return mean_over_parts(
+                    partial(r1_grads, params), accumulation_steps, key, images
+                )
 
             def skip() -> tuple[jax.Array, dict]:
                 return jnp.float32(0), jax.tree.map(jnp.zeros_like, params)
@@ -249,9 +231,8 @@ def make_gan_step(
         noise_key, key = jax.random.split(key)
         params = state.generator
         value, grads = mean_over_parts(
-            lambda noise, key: generator_grads(
-                params, discriminator_params, noise, key
-            ),
+            partial(generator_grads, params, discriminator_params),
+            accumulation_steps,
             key,
             draw(noise_key, count),
         )
